@@ -1,0 +1,109 @@
+"""What can be done with this repository: `nox -l` lists it, `nox -s NAME` does it."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = pathlib.Path(__file__).parent
+# Each package with those of this repository that it needs.
+PACKAGES = {
+    "coco_cats_tfds": [],
+    "unet_core": [],
+    "unet_train": ["unet_core"],
+}
+TEST_TOOLS = ["pytest", "hypothesis"]
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def install(session: nox.Session, packages: list[str], *others: str) -> None:
+    """Builds wheels of these packages and installs them and nothing else of ours."""
+    paths = [f"./packages/{package}" for package in packages]
+    # Without --reinstall a session that is used again would keep an older build.
+    session.install("-c", "constraints.txt", *paths, *others)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on the embedded sample, from COCO's layout to pictures."""
+    install(session, list(PACKAGES))
+    work = ROOT / "demo"
+    shutil.rmtree(work, ignore_errors=True)
+    coco, built, run = work / "coco", work / "tfds", work / "run"
+
+    def call(*command: object, silent: bool = False) -> str:
+        output = session.run(*map(str, command), env=QUIET, silent=silent)
+        return str(output)
+
+    call("coco-cats", "sample", coco)
+    call("tfds", "build", "coco_cats", "--manual_dir", coco, "--data_dir", built)
+    call(
+        *("unet-train", "fit", "--config", "configs/sample.yaml"),
+        *("--run_dir", run, "--data.data_dir", built),
+    )
+    printed = call("unet-train", "evaluate", "--run_dir", run, "--json", silent=True)
+    photos = sorted((coco / "val2017").glob("*.jpg"))
+    output = work / "pictures"
+    call("unet-train", "predict", "--run_dir", run, *photos, "--output", output)
+
+    scores = json.loads(printed.strip().splitlines()[-1])
+    session.log(f"IoU {scores['iou']:.3f} on {scores['images']} validation images")
+    session.log(f"Overlays and masks: {output.relative_to(ROOT)}")
+    tensorboard = pathlib.Path(session.bin, "tensorboard").relative_to(ROOT)
+    session.log(f"TensorBoard: {tensorboard} --logdir {run.relative_to(ROOT)}")
+
+
+@nox.session
+@nox.parametrize("package", [*PACKAGES, "integration"])
+def tests(session: nox.Session, package: str) -> None:
+    """Each package with only itself installed, then the paths that cross packages."""
+    if package == "integration":
+        install(session, list(PACKAGES), *TEST_TOOLS)
+    else:
+        install(session, [*PACKAGES[package], package], *TEST_TOOLS)
+        check_alone(session, package)
+    session.run("pytest", f"tests/{package}", *session.posargs, env=QUIET)
+
+
+def check_alone(session: nox.Session, package: str) -> None:
+    """Fails if the environment holds a package of ours that it should not."""
+    strangers = set(PACKAGES) - {package, *PACKAGES[package]}
+    if package == "unet_core":
+        strangers |= {"tensorflow_datasets", "pycocotools", "jsonargparse", "msgspec"}
+    program = (
+        "import importlib.util as u; "
+        f"found = [n for n in {sorted(strangers)} if u.find_spec(n)]; "
+        "assert not found, found"
+    )
+    session.run("python", "-c", program)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly; what TensorFlow and Keras return counts as Any."""
+    typed = ["mypy", "nox", "numpy", "msgspec", "pillow", "rich", "jsonargparse"]
+    session.install("-c", "constraints.txt", *typed, "types-PyYAML", "hatchling")
+    session.run("mypy")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Every benchmark, one JSON line each; ours and the peer in the same run."""
+    install(session, list(PACKAGES))
+    for script in session.posargs or sorted(os.listdir("benchmarks")):
+        session.run("python", f"benchmarks/{script}", env=QUIET)

@@ -1,0 +1,194 @@
+"""Random pictures of Chelsea the cat in front of other pictures.
+
+```python
+rng = np.random.default_rng([seed, split, index])
+scene = draw_scene(rng, TRAIN, "plain")
+scene.pixels  # uint8 [height, width, 3]
+scene.cats[0]  # the polygons of what is visible of the first cat
+```
+
+Everything that is drawn comes out of `rng`, in an order that never depends on another
+picture. Things that are no cats (ellipses, rectangles, blobs, bars of another texture)
+are pasted in the same way as the cats, so a pasted edge alone does not give a cat away.
+Only a bar ever hides a part of a cat, apart from another cat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from coco_cats_tfds import _pictures, _placement
+from coco_cats_tfds._pictures import Layer, Light, Size
+from coco_cats_tfds._placement import Cat
+from coco_cats_tfds._polygons import Affine, Polygon, cut_out_bar
+from coco_cats_tfds.chelsea_outline import PHOTO_NAME
+
+SceneKind = Literal["empty", "plain", "bar", "crowd"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backgrounds:
+    """Names of the pictures that one split may show besides the cat."""
+
+    photographs: tuple[str, ...]
+    textures: tuple[str, ...]
+
+
+TRAIN = Backgrounds(
+    photographs=(
+        "astronaut.png",
+        "camera.png",
+        # Two views of one scene: they must not be torn apart.
+        "motorcycle_left.png",
+        "motorcycle_right.png",
+        "retina.jpg",
+    ),
+    textures=(
+        "brick.png",
+        "coins.png",
+        "grass.png",
+        "hubble_deep_field.jpg",
+        "ihc.png",
+        "text.png",
+    ),
+)
+
+VALIDATION = Backgrounds(
+    photographs=("clock_motion.png", "coffee.png", "rocket.jpg"),
+    textures=("cell.png", "gravel.png", "moon.png", "page.png"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One picture and what there is to annotate in it.
+
+    Attributes:
+      pixels: uint8 [height, width, 3].
+      backdrop: The same picture before cats and bars were laid over it.
+      cats: For each cat the polygons of its visible parts, inside the picture.
+      crowd: The polygons of all cats of a group; empty where there is no group.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    backdrop: npt.NDArray[np.uint8]
+    cats: tuple[tuple[Polygon, ...], ...] = ()
+    crowd: tuple[Polygon, ...] = ()
+
+
+def draw_scene(
+    rng: np.random.Generator, backgrounds: Backgrounds, kind: SceneKind
+) -> Scene:
+    """Draws one scene.
+
+    Args:
+      rng: The source of all randomness.
+      backgrounds: The pictures to use.
+      kind: `empty` has no cat, `plain` one or two, `bar` one or two of which a bar
+        cuts the first into two or more parts, `crowd` a group and mostly one more cat.
+    """
+    size = _draw_size(rng)
+    name = str(rng.choice(backgrounds.photographs + backgrounds.textures))
+    canvas = _draw_layer(rng, name, size)
+    others = [n for n in backgrounds.photographs + backgrounds.textures if n != name]
+    for _ in range(_draw_distractor_count(rng, kind)):
+        _paint_distractor(rng, canvas, others)
+    backdrop = _pictures.to_pixels(canvas)
+
+    group = _placement.place_group(rng, size) if kind == "crowd" else []
+    cats = [] if kind == "empty" else _placement.place_cats(rng, size, group)
+    for cat in group + cats:
+        _paint_cat(rng, canvas, cat)
+    visible = [list(cat.parts) for cat in cats]
+    if kind == "bar" or (kind == "empty" and rng.random() < 0.25):
+        bar = _placement.draw_bar(rng, size, visible[0] if visible else None)
+        layer = _draw_layer(rng, str(rng.choice(others)), size)
+        _pictures.blend(canvas, layer, _pictures.bar_coverage(bar, size))
+        visible = [cut_out_bar(parts, bar) for parts in visible]
+    return Scene(
+        pixels=_pictures.to_pixels(canvas),
+        backdrop=backdrop,
+        cats=tuple(tuple(parts) for parts in visible),
+        crowd=tuple(part for cat in group for part in cat.parts),
+    )
+
+
+def _draw_size(rng: np.random.Generator) -> Size:
+    """Returns (width, height): two of three are landscape, sides within 224..384."""
+    long, short = int(rng.integers(288, 385)), int(rng.integers(224, 289))
+    return (long, short) if rng.random() < 2 / 3 else (short, long)
+
+
+def _draw_light(rng: np.random.Generator, tint: float) -> Light:
+    red, green, blue = (float(factor) for factor in rng.uniform(1 - tint, 1 + tint, 3))
+    return Light(
+        gain=float(rng.uniform(0.75, 1.25)),
+        contrast=float(rng.uniform(0.8, 1.2)),
+        cast=(red, green, blue),
+    )
+
+
+def _draw_layer(rng: np.random.Generator, name: str, size: Size) -> Layer:
+    """Returns a random crop of a picture, mirrored or not, in a random light."""
+    picture = _pictures.load_picture(name)
+    zoom = min(picture.width / size[0], picture.height / size[1])
+    zoom *= float(rng.uniform(0.55, 1.0))
+    width, height = size[0] * zoom, size[1] * zoom
+    left = float(rng.uniform(0.0, picture.width - width))
+    top = float(rng.uniform(0.0, picture.height - height))
+    layer = _pictures.crop(picture, (left, top, left + width, top + height), size)
+    if rng.random() < 0.5:
+        layer = np.ascontiguousarray(layer[:, ::-1])
+    # Without a strong tint, colour alone would tell the cat from a grey picture.
+    return _draw_light(rng, 0.22 if _pictures.is_grey(name) else 0.06).apply(layer)
+
+
+def _draw_distractor_count(rng: np.random.Generator, kind: SceneKind) -> int:
+    weights = [0.3, 0.3, 0.25, 0.15] if kind == "empty" else [0.5, 0.3, 0.2, 0.0]
+    return int(rng.choice(4, p=weights))
+
+
+def _paint_distractor(
+    rng: np.random.Generator, canvas: Layer, names: Sequence[str]
+) -> None:
+    """Pastes a piece of another picture, shaped unlike a cat."""
+    size = canvas.shape[1], canvas.shape[0]
+    half_sides = rng.uniform(0.1, 0.3, 2) * min(size)
+    pose = Affine.similarity(
+        scale=1.0,
+        angle=float(rng.uniform(0.0, math.tau)),
+        target=(float(rng.uniform(0, size[0])), float(rng.uniform(0, size[1]))),
+    )
+    shape = pose.apply(_draw_unit_shape(rng) * half_sides)
+    layer = _draw_layer(rng, str(rng.choice(names)), size)
+    _pictures.blend(canvas, layer, _pictures.coverage(shape, size))
+
+
+def _draw_unit_shape(rng: np.random.Generator) -> Polygon:
+    """Returns an ellipse, a rectangle or a blob within -1..1 on both axes."""
+    kind = int(rng.integers(3))
+    if kind == 0:
+        return np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    angle = np.linspace(0.0, math.tau, 48, endpoint=False)
+    radius = np.ones_like(angle)
+    if kind == 1:
+        for waves in (2, 3, 5):
+            radius += rng.uniform(0.0, 0.2) * np.sin(
+                waves * angle + rng.uniform(0.0, math.tau)
+            )
+        radius /= radius.max()
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _paint_cat(rng: np.random.Generator, canvas: Layer, cat: Cat) -> None:
+    size = canvas.shape[1], canvas.shape[0]
+    photo = _pictures.load_picture(PHOTO_NAME)
+    layer = _pictures.warp(photo, cat.pose, size, blur=float(rng.uniform(0.0, 0.9)))
+    cover = _pictures.coverage(cat.outline, size)
+    _pictures.blend(canvas, _draw_light(rng, 0.08).apply(layer), cover)

@@ -1,0 +1,126 @@
+"""Progress on the terminal: a live bar, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import TYPE_CHECKING
+
+import rich.console
+import rich.progress
+
+from unet_train.callbacks.base import Callback, Run
+
+if TYPE_CHECKING:
+    from unet_train.callbacks.base import Logs
+
+
+class Progress(Callback):
+    """Shows epoch, step, loss, images a second and the time left.
+
+    Attributes:
+      every_seconds: Between two plain lines, where there is no terminal.
+    """
+
+    def __init__(
+        self, every_seconds: float = 10.0, console: rich.console.Console | None = None
+    ) -> None:
+        self.every_seconds = every_seconds
+        self._console = console or rich.console.Console(highlight=False)
+        self._bar: rich.progress.Progress | None = None
+        self._task = rich.progress.TaskID(0)
+        self._last_line = -math.inf
+        self._last_step, self._last_seconds = 0, 0.0
+        self._speed = 0.0
+
+    def on_fit_start(self, run: Run) -> None:
+        """Says where the run takes place and from which step it goes on."""
+        begun = f"from step {run.step}" if run.step else "from the start"
+        self._console.print(f"{run.place}; {begun}; run folder {run.directory}")
+        self._last_step, self._last_seconds = run.step, run.seconds
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("compiling", total=1.0, completed=0.0)
+            self._bar.start()
+
+    def on_loop_end(self, run: Run, logs: Logs) -> None:
+        """Moves the bar, or prints a line if the last one is old enough."""
+        self._measure(run)
+        line = self._line(run, float(logs["cost"][-1]))
+        if self._bar is not None:
+            done = _share_done(run)
+            self._bar.update(self._task, description=line, completed=done)
+        elif run.seconds - self._last_line >= self.every_seconds:
+            self._last_line = run.seconds
+            self._console.print(line, soft_wrap=True)
+
+    def on_eval_end(self, run: Run, metrics: dict[str, float]) -> None:
+        """Prints the scores; a validation does not count as slow training."""
+        scores = "  ".join(
+            f"{name} {metrics[name]:.3f}"
+            for name in ("iou", "dice", "precision", "recall")
+        )
+        self._console.print(
+            f"step {run.step}  validation on {metrics['images']} images: {scores}",
+            soft_wrap=True,
+        )
+        self._last_step, self._last_seconds = run.step, run.seconds
+
+    def on_checkpoint(self, run: Run, path: pathlib.Path) -> None:
+        """Leaves the time it took out of the speed."""
+        self._last_step, self._last_seconds = run.step, run.seconds
+
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        """Gives the terminal back."""
+        self._stop()
+
+    def on_fit_end(self, run: Run) -> None:
+        """Gives the terminal back and says how it went."""
+        self._stop()
+        self._console.print(
+            f"Done: {run.step} steps, {run.epoch:.1f} epochs,"
+            f" {_duration(run.seconds)}; model in {run.directory / 'model.keras'}",
+            soft_wrap=True,
+        )
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _measure(self, run: Run) -> None:
+        seconds = run.seconds - self._last_seconds
+        if seconds > 0:
+            images = (run.step - self._last_step) * run.batch_size
+            self._speed = images / seconds
+        self._last_step, self._last_seconds = run.step, run.seconds
+
+    def _line(self, run: Run, cost: float) -> str:
+        total = "" if math.isinf(run.horizon) else f"/{math.ceil(run.horizon)}"
+        left = _share_left(run)
+        return (
+            f"epoch {run.epoch:.1f}  step {run.step}{total}  loss {cost:.4g}"
+            f"  {self._speed:.1f} images/s  {left} left"
+        )
+
+
+def _share_done(run: Run) -> float:
+    return 0.0 if math.isinf(run.horizon) else run.step / max(run.horizon, 1.0)
+
+
+def _share_left(run: Run) -> str:
+    if math.isinf(run.horizon) or not run.step:
+        return "?"
+    return _duration(run.seconds_a_step * max(run.horizon - run.step, 0))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    )

@@ -1,0 +1,121 @@
+"""Checkpoints that are complete or absent.
+
+```python
+checkpoints = Checkpoints(run_dir / "checkpoints", keep=3)
+checkpoints.save(1000, {"model": model, "optimizer": optimizer}, {"seconds": 61.5})
+state = checkpoints.restore(checkpoints.latest(), {"model": model, ...})
+```
+
+Each is a folder `step_00001000` with TensorFlow's own tensor files and `state.json`. It
+is written under another name and renamed when everything is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import tensorflow as tf
+
+_NAME = re.compile(r"step_(\d+)")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+      directory: Where they lie.
+      keep: How many of the newest stay.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, keep: int) -> None:
+        self.directory = directory
+        self.keep = keep
+
+    def all(self) -> list[pathlib.Path]:
+        """Complete checkpoints, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        found = [
+            path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)
+        ]
+        return sorted(found, key=step_of)
+
+    def latest(self) -> pathlib.Path | None:
+        """The newest checkpoint, None if there is none."""
+        return next(reversed(self.all()), None)
+
+    def save(
+        self, step: int, objects: dict[str, Any], state: dict[str, Any]
+    ) -> pathlib.Path:
+        """Writes a checkpoint and removes those that are too old.
+
+        Args:
+          step: Steps done.
+          objects: Models, optimizers and variables that TensorFlow tracks.
+          state: Anything JSON can hold.
+
+        Returns:
+          The checkpoint's folder.
+        """
+        final = self.directory / f"step_{step:08d}"
+        partial = self.directory / f".{final.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
+        (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+        for file in partial.iterdir():
+            _sync(file)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        _sync(self.directory)
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+        return final
+
+    def restore(self, path: pathlib.Path, objects: dict[str, Any]) -> dict[str, Any]:
+        """Reads a checkpoint into objects that are built already.
+
+        Args:
+          path: From `all` or `latest`.
+          objects: Under the names they were saved with; others in it are left alone.
+
+        Returns:
+          The state.
+
+        Raises:
+          ValueError: The checkpoint is of another model.
+        """
+        try:
+            status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
+            status.assert_existing_objects_matched()
+        except (AssertionError, ValueError) as error:
+            raise ValueError(
+                f"The checkpoint {path} does not fit the model: {error}. Resume with"
+                " the configuration that it was trained with (config.yaml beside it)."
+            ) from error
+        status.expect_partial()
+        state: dict[str, Any] = json.loads((path / "state.json").read_text())
+        return state
+
+
+def step_of(path: pathlib.Path) -> int:
+    """The step in a checkpoint's name."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path} is not a checkpoint: expected a name step_<number>.")
+    return int(match[1])
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Makes sure that a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,191 @@
+"""The command `unet-train`: fit, evaluate, predict.
+
+Parsing needs no TensorFlow, which is imported when a command starts its work.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jsonargparse
+import yaml
+
+from unet_core import UNetConfig
+from unet_train.callbacks.base import Callback
+from unet_train.options import DataOptions, TaskOptions, TrainerOptions
+
+_CALLBACKS = [
+    {"class_path": "unet_train.callbacks.Progress"},
+    {"class_path": "unet_train.callbacks.TensorBoard"},
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `unet-train`; returns the exit status: 0 done, 1 in part, 2 bad input."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"fit": _fit, "evaluate": _evaluate, "predict": _predict}
+    try:
+        options = _parser(arguments).parse_args(arguments)
+        # TensorFlow's start-up notes would bury what the command itself has to say.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        return commands[options.subcommand](options[options.subcommand])
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(f"unet-train: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(arguments: Sequence[str]) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        prog="unet-train",
+        description="Train a U-Net on a TFDS dataset of masks, and use it.",
+    )
+    commands = parser.add_subcommands()
+    commands.add_subcommand("fit", _fit_parser(), help="train")
+    commands.add_subcommand(
+        "evaluate", _evaluate_parser(arguments), help="score a run on a split"
+    )
+    commands.add_subcommand("predict", _predict_parser(), help="masks for photos")
+    return parser
+
+
+def _fit_parser() -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(description="Train, or go on training.")
+    parser.add_argument(
+        "--config", action="config", help="YAML file; options after it override it"
+    )
+    parser.add_argument(
+        "--run_dir", type=str, required=True, help="folder for everything of this run"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in the run folder, if there is one",
+    )
+    parser.add_class_arguments(DataOptions, "data")
+    parser.add_class_arguments(UNetConfig, "model")
+    parser.add_class_arguments(TaskOptions, "task")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    parser.add_argument(
+        "--callbacks",
+        type=list[Callback],
+        default=_CALLBACKS,
+        help="by class path; these two unless you name others",
+    )
+    return parser
+
+
+def _evaluate_parser(arguments: Sequence[str]) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        description="Score a run on whole images, every pixel."
+    )
+    parser.add_argument("--run_dir", type=str, required=True, help="folder of a run")
+    parser.add_argument(
+        "--split", type=str, default="validation", help="TFDS split to score on"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_class_arguments(DataOptions, "data")
+    config = _config_of_run(arguments)
+    if config is not None:
+        parser.set_defaults({f"data.{key}": value for key, value in config.items()})
+    return parser
+
+
+def _predict_parser() -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        description=(
+            "Write <stem>_mask.png (0 and 255, as large as the photo) and"
+            " <stem>_overlay.png for each photo."
+        )
+    )
+    parser.add_argument("--run_dir", type=str, required=True, help="folder of a run")
+    parser.add_argument("photos", type=str, nargs="+", help="files")
+    parser.add_argument("--output", type=str, required=True, help="folder to write to")
+    return parser
+
+
+def _config_of_run(arguments: Sequence[str]) -> dict[str, object] | None:
+    """The data options of the run that the command line names, if it has any.
+
+    They are the defaults of `evaluate`, so they are needed before it is parsed.
+    """
+    import argparse
+
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--run_dir")
+    run_dir = finder.parse_known_args(arguments)[0].run_dir
+    path = pathlib.Path(run_dir or "", "config.yaml")
+    if run_dir is None or not path.is_file():
+        return None
+    return dict(yaml.safe_load(path.read_text())["data"])
+
+
+def _fit(options: jsonargparse.Namespace) -> int:
+    parts = _fit_parser().instantiate(options)
+    from unet_core import build_unet
+    from unet_train import SegmentationData, SegmentationTask, Trainer
+
+    trainer = Trainer(
+        options.run_dir, callbacks=parts.callbacks, **options.trainer.as_dict()
+    )
+    data = SegmentationData(**options.data.as_dict())
+    model = build_unet(UNetConfig(**options.model.as_dict()))
+    task = SegmentationTask(model, **options.task.as_dict())
+    config = {key: options.as_dict()[key] for key in ("model", "callbacks")}
+    trainer.fit(task, data, resume=options.resume, config=config)
+    return 0
+
+
+def _evaluate(options: jsonargparse.Namespace) -> int:
+    from unet_train.data import SegmentationData
+    from unet_train.evaluate import evaluate
+    from unet_train.predict import Predictor
+
+    predictor = Predictor.load(options.run_dir)
+    data = SegmentationData(**options.data.as_dict())
+    scores = evaluate(predictor, data.examples(options.split))
+    if options.json:
+        import json
+
+        print(json.dumps(scores))
+    else:
+        _print_table(scores, title=f"{options.run_dir} on {options.split}")
+    return 0
+
+
+def _print_table(scores: dict[str, float], title: str) -> None:
+    import rich.console
+    import rich.table
+
+    table = rich.table.Table("score", "value", title=title)
+    for name, value in scores.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    rich.console.Console().print(table)
+
+
+def _predict(options: jsonargparse.Namespace) -> int:
+    import numpy as np
+
+    from unet_train import photos
+    from unet_train.predict import Predictor
+
+    folder = pathlib.Path(options.output)
+    targets = photos.output_paths([pathlib.Path(p) for p in options.photos], folder)
+    predictor = Predictor.load(options.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for photo_path, (mask_path, overlay_path) in targets.items():
+        try:
+            photo = photos.read_photo(photo_path)
+        except ValueError as error:
+            failures.append(str(error))
+            continue
+        mask = predictor(photo)
+        photos.write_png(mask_path, mask.astype(np.uint8) * 255)
+        photos.write_png(overlay_path, photos.overlay(photo, mask))
+        print(f"{photo_path}: {mask.mean():.1%} foreground, {overlay_path}")
+    for failure in failures:
+        print(f"unet-train: left out: {failure}", file=sys.stderr)
+    return 1 if failures else 0

@@ -1,0 +1,175 @@
+"""The TFDS builder: contract, configurations, errors, registration."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from pycocotools.coco import COCO
+
+from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.coco_cats_dataset_builder import Builder, CocoCatsConfig
+
+SPLITS = {"train": "train2017", "validation": "val2017"}
+
+
+def build(root, data_dir, config=None):
+    builder = Builder(data_dir=data_dir, config=config)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=root)
+    )
+    return builder
+
+
+def read(builder, split):
+    examples = tfds.as_numpy(builder.as_dataset(split=split))
+    return sorted(examples, key=lambda example: example["image/id"])
+
+
+def tfds_build(arguments, cwd):
+    """`tfds build` as a user calls it, in a process that imports nothing of ours."""
+    command = pathlib.Path(sys.executable).parent / "tfds"
+    return subprocess.run(
+        [command, "build", "coco_cats", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_contract(make_coco, tmp_path):
+    root = make_coco()
+    builder = build(root, tmp_path / "out")
+    examples = read(builder, "train")
+    assert [example["image/id"] for example in examples] == [1, 3]
+    assert [example["image/filename"].decode() for example in examples] == [
+        "000000000001.jpg",
+        "000000000003.jpg",
+    ]
+    for example in examples:
+        assert example["image"].shape == (20, 30, 3)
+        assert example["segmentation_mask"].shape == (20, 30, 1)
+        assert example["segmentation_mask"].sum() == 36  # The square of 6 x 6.
+    assert builder.info.splits["validation"].num_examples == 2
+    assert builder.info.citation.startswith("@inproceedings{lin2014")
+
+
+def test_images_keep_their_bytes(make_coco, tmp_path):
+    root = make_coco()
+    builder = build(root, tmp_path / "out")
+    records = builder.as_dataset(
+        split="train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    for record in tfds.as_numpy(records):
+        name = record["image/filename"].decode()
+        assert record["image"] == (root / "train2017" / name).read_bytes()
+
+
+def test_either_category_counts(make_coco, tmp_path):
+    config = CocoCatsConfig(name="pets", categories=["cat", "dog"])
+    builder = build(make_coco(), tmp_path / "out", config)
+    assert [each["image/id"] for each in read(builder, "train")] == [1, 2, 3]
+
+
+def test_command_from_any_directory_and_load_without_import(make_coco, tmp_path):
+    root, out = make_coco(), tmp_path / "out"
+    config = json.dumps({"name": "pets", "categories": ["cat", "dog"]})
+    for extra in ([], ["--config", config]):
+        done = tfds_build(
+            ["--manual_dir", root, "--data_dir", out, *extra], cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    program = (
+        "import sys, tensorflow_datasets as tfds\n"
+        f"for name in ('coco_cats', 'coco_cats/pets'):\n"
+        f"    print(len(list(tfds.load(name, split='train', data_dir={str(out)!r}))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.split() == ["2", "3"], done.stderr[-2000:]
+
+
+def test_command_reports_unknown_category(make_coco, tmp_path):
+    config = json.dumps({"name": "kittens", "categories": ["kitten", "cta"]})
+    done = tfds_build(
+        ["--manual_dir", make_coco(), "--data_dir", tmp_path / "o", "--config", config],
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    assert "Unknown category 'kitten'" in done.stderr
+    assert not list((tmp_path / "o").glob("coco_cats/*/*/dataset_info.json"))
+
+
+def test_faulty_image_stops_the_build_and_leaves_nothing(make_coco, tmp_path):
+    root = make_coco()
+    (root / "train2017" / "000000000003.jpg").unlink()
+    with pytest.raises(CocoDataError, match="Image 3 is listed but"):
+        build(root, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.tfrecord*"))
+
+
+def test_missing_layout_is_named(tmp_path):
+    (tmp_path / "coco" / "images").mkdir(parents=True)
+    with pytest.raises(CocoDataError, match="annotations/instances_train2017"):
+        build(tmp_path / "coco", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"categories": []}, "at least one"),
+        ({"categories": "cat"}, "must be a list"),
+        ({"crowd": "paint"}, r"must be one of \['ignore', 'foreground'\]"),
+    ],
+)
+def test_impossible_configurations(fields, fault):
+    with pytest.raises(CocoDataError, match=fault):
+        CocoCatsConfig(name="x", **fields)
+
+
+@pytest.mark.parametrize(
+    ("folder", "counts"),
+    [
+        ("coco_real", {"train": 6, "validation": 6}),
+        ("feral_cats", {"train": 700, "validation": 195}),
+    ],
+)
+def test_real_data(test_data, tmp_path, folder, counts):
+    root = test_data / folder
+    builder = build(root, tmp_path / "out")
+    for split, coco_split in SPLITS.items():
+        assert builder.info.splits[split].num_examples == counts[split]
+        coco = COCO(root / "annotations" / f"instances_{coco_split}.json")
+        for example in read(builder, split):
+            expected = np.zeros(example["image"].shape[:2], np.uint8)
+            for annotation in coco.imgToAnns[int(example["image/id"])]:
+                if annotation["category_id"] == 17:
+                    assert not annotation["iscrowd"]
+                    expected |= coco.annToMask(annotation)
+            np.testing.assert_array_equal(
+                example["segmentation_mask"][..., 0], expected
+            )
+
+
+def test_real_crowds_of_every_category(test_data):
+    """All 811 annotations, the 19 crowds among them, decode as pycocotools does."""
+    from coco_cats_tfds.masks import decode_segmentation
+
+    seen = crowds = 0
+    for coco_split in SPLITS.values():
+        path = test_data / "coco_real" / "annotations" / f"instances_{coco_split}.json"
+        coco, index = COCO(path), InstancesIndex.load(path)
+        for record in index.select(coco.cats):
+            size = {"height": record.image.height, "width": record.image.width}
+            for annotation in record.annotations:
+                expected = coco.annToMask(coco.anns[annotation.id])
+                found = decode_segmentation(annotation, **size)
+                np.testing.assert_array_equal(found, expected)
+                seen, crowds = seen + 1, crowds + annotation.iscrowd
+    assert (seen, crowds) == (811, 19)

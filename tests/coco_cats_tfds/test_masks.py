@@ -1,0 +1,112 @@
+"""Masks against pycocotools, and what it would do wrong with bad input."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.annotations import Annotation
+from coco_cats_tfds.masks import decode_segmentation, decompress_counts, draw_mask
+
+HEIGHT, WIDTH = 24, 32
+
+
+def make(segmentation, *, iscrowd=0, id=5):
+    raw = msgspec.Raw(json.dumps(segmentation).encode())
+    return Annotation(id, 1, 17, raw, iscrowd)
+
+
+def decode(segmentation):
+    return decode_segmentation(make(segmentation), height=HEIGHT, width=WIDTH)
+
+
+def pycocotools_mask(segmentation):
+    """`COCO.annToMask`, the peer."""
+    coco = COCO()
+    coco.imgs = {1: {"height": HEIGHT, "width": WIDTH}}
+    return coco.annToMask({"image_id": 1, "segmentation": segmentation}).astype(bool)
+
+
+coordinate = st.floats(-10, 50, width=32)
+polygon = st.integers(3, 12).flatmap(
+    lambda points: st.lists(coordinate, min_size=2 * points, max_size=2 * points)
+)
+mask = hnp.arrays(np.bool_, (HEIGHT, WIDTH))
+
+
+@given(st.lists(polygon, min_size=1, max_size=4))
+def test_polygons_equal_pycocotools(polygons):
+    np.testing.assert_array_equal(decode(polygons), pycocotools_mask(polygons))
+
+
+@given(mask)
+def test_both_kinds_of_rle_equal_the_mask_they_encode(expected):
+    rle = coco_mask.encode(np.asfortranarray(expected.astype(np.uint8)))
+    compressed = {"size": rle["size"], "counts": rle["counts"].decode()}
+    counts = decompress_counts(compressed["counts"])
+    np.testing.assert_array_equal(decode(compressed), expected)
+    uncompressed = {"size": [HEIGHT, WIDTH], "counts": counts}
+    np.testing.assert_array_equal(decode(uncompressed), expected)
+    np.testing.assert_array_equal(pycocotools_mask(uncompressed), expected)
+
+
+SQUARE = [[4.0, 4.0, 12.0, 4.0, 12.0, 12.0, 4.0, 12.0]]
+WIDE = [[2.0, 6.0, 28.0, 6.0, 28.0, 10.0, 2.0, 10.0]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_crowds_are_ignored_where_no_single_instance_covers_them(order):
+    both = [make(SQUARE), make(WIDE, iscrowd=1)]
+    drawn = draw_mask([both[i] for i in order], height=HEIGHT, width=WIDTH)
+    single, crowd = decode(SQUARE), decode(WIDE)
+    assert drawn.shape == (HEIGHT, WIDTH, 1)
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn[..., 0] == 1, single)
+    np.testing.assert_array_equal(drawn[..., 0] == 255, crowd & ~single)
+
+
+def test_crowds_as_foreground():
+    annotations = [make(SQUARE), make(WIDE, iscrowd=1)]
+    drawn = draw_mask(annotations, height=HEIGHT, width=WIDTH, crowd="foreground")
+    np.testing.assert_array_equal(drawn[..., 0], decode(SQUARE) | decode(WIDE))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "fault"),
+    [
+        ([], "no polygons"),
+        ([[1, 1, 5, 5]], "4 numbers"),  # pycocotools would draw a box.
+        ([[1, 1, 5, 5, 9]], "5 numbers"),
+        ([[1, 1, 5, 5, 9, 9, 3]], "7 numbers"),
+        ([[1, 1, 5, 5, 9, "9"]], "not a flat list of numbers"),
+        ([1, 2, 3, 4, 5, 6], "not a flat list of numbers"),
+        ([[1, 1, 5, 5, 1e300, 9]], "coordinate 1e\\+300"),
+        ("abc", "neither"),
+        ({"size": [HEIGHT, WIDTH], "counts": [10, 5]}, "covers 15 of 768"),
+        ({"size": [HEIGHT, WIDTH], "counts": [760, 500]}, "covers 1260 of 768"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-5, 773]}, "not a list of lengths"),
+        ({"size": [WIDTH, HEIGHT], "counts": [768]}, r"\[32, 24\] is not"),
+        ({"size": [HEIGHT, WIDTH], "counts": "0\u00e4"}, "character"),
+        ({"size": [HEIGHT, WIDTH], "counts": "o"}, "middle of a number"),
+        ({"size": [HEIGHT, WIDTH]}, "counts are not"),
+    ],
+)
+def test_what_does_not_decode_is_named(segmentation, fault):
+    with pytest.raises(CocoDataError, match=rf"Annotation 5 of image 1 .*{fault}"):
+        decode(segmentation)
+
+
+@given(st.text(max_size=40))
+def test_any_string_of_counts_decodes_or_is_refused(text):
+    try:
+        drawn = decode({"size": [HEIGHT, WIDTH], "counts": text})
+    except CocoDataError:
+        return
+    assert drawn.shape == (HEIGHT, WIDTH)

@@ -1,0 +1,147 @@
+"""The command `unet-train`."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+from unet_train.cli import main
+
+SMALL = [
+    "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
+    "--model.depth=1", "--model.base_filters=2", "--trainer.steps_per_loop=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory, data_dir):
+    run_dir = tmp_path_factory.mktemp("cli") / "run"
+    config = run_dir.parent / "small.yaml"
+    config.write_text("trainer: {max_steps: 9, seed: 3}\n")
+    arguments = [f"--config={config}", f"--run_dir={run_dir}", *SMALL]
+    arguments += [f"--data.data_dir={data_dir}", "--trainer.max_steps=4"]
+    assert main(["fit", *arguments]) == 0
+    return run_dir
+
+
+def test_fit_saves_the_resolved_configuration(run_dir, data_dir):
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert config["trainer"]["max_steps"] == 4  # The command line wins,
+    assert config["trainer"]["seed"] == 3  # then the file,
+    assert config["task"]["learning_rate"] == 1e-3  # then the default.
+    assert config["data"]["data_dir"] == str(data_dir)
+    paths = [callback["class_path"] for callback in config["callbacks"]]
+    assert paths == [
+        "unet_train.callbacks.Progress",
+        "unet_train.callbacks.TensorBoard",
+    ]
+
+
+def test_saved_configuration_is_a_configuration(run_dir, tmp_path):
+    arguments = ["fit", f"--config={run_dir / 'config.yaml'}"]
+    arguments += [f"--run_dir={tmp_path / 'again'}", "--trainer.max_steps=1"]
+    assert main(arguments) == 0
+    assert (tmp_path / "again" / "model.keras").exists()
+
+
+def test_evaluate_prints_one_json_object(run_dir, capsys):
+    assert main(["evaluate", f"--run_dir={run_dir}", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores) >= {
+        "iou", "dice", "precision", "recall", "threshold", "images",
+    }  # fmt: skip
+    saved = json.loads((run_dir / "metrics.json").read_text())
+    assert scores == {name: saved[name] for name in scores}
+
+
+def test_evaluate_another_split(run_dir, capsys):
+    arguments = ["evaluate", f"--run_dir={run_dir}", "--split=train", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 7
+
+
+def test_predict_writes_masks_and_overlays_as_large_as_the_photo(run_dir, tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
+    PIL.Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    photos = [str(tmp_path / name) for name in ("turned.jpg", "grey.png")]
+    output = tmp_path / "out"
+    arguments = [f"--run_dir={run_dir}", *photos, f"--output={output}"]
+    assert main(["predict", *arguments]) == 0
+    assert {path.name for path in output.iterdir()} == {
+        "turned_mask.png", "turned_overlay.png", "grey_mask.png", "grey_overlay.png",
+    }  # fmt: skip
+    mask = np.asarray(PIL.Image.open(output / "turned_mask.png"))
+    assert mask.shape == (70, 40)
+    assert set(np.unique(mask)) <= {0, 255}
+    assert PIL.Image.open(output / "turned_overlay.png").size == (40, 70)
+    assert PIL.Image.open(output / "grey_mask.png").size == (70, 40)
+
+
+def test_one_bad_photo_does_not_stop_the_others(run_dir, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"no")
+    PIL.Image.new("RGB", (30, 30)).save(tmp_path / "good.png")
+    photos = [str(tmp_path / name) for name in ("bad.jpg", "good.png")]
+    arguments = [f"--run_dir={run_dir}", *photos, f"--output={tmp_path / 'out'}"]
+    assert main(["predict", *arguments]) == 1
+    assert "left out" in (captured := capsys.readouterr()).err
+    assert "bad.jpg is not a readable photo" in captured.err
+    assert (tmp_path / "out" / "good_mask.png").exists()
+
+
+def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsys):
+    before = (run_dir / "config.yaml").read_text()
+    arguments = [f"--run_dir={run_dir}", *SMALL, f"--data.data_dir={data_dir}"]
+    assert main(["fit", *arguments, "--trainer.max_steps=6"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (run_dir / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--data.name=nix", "--trainer.max_steps=1"], "TFDS finds no dataset 'nix'"),
+        (["--trainer.max_steps=1", "--data.tile_size=31"], "Nearest valid: 30 and 32"),
+        ([], "Nothing says when to stop"),
+        (["--trainer.max_steps=1", "--model.depth=0"], "`depth` must be a whole"),
+    ],
+)
+def test_bad_options_name_the_cure(tmp_path, data_dir, capsys, arguments, fault):
+    base = [f"--run_dir={tmp_path / 'r'}", *SMALL, f"--data.data_dir={data_dir}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["unet-train"])
+        try:
+            status = main(["fit", *base, *arguments])
+        except SystemExit as stop:  # The parser's own way of refusing.
+            status = stop.code
+    assert status == 2
+    assert fault in capsys.readouterr().err
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+def test_help_documents_every_option_without_tensorflow():
+    program = (
+        "import sys, unet_train.cli\n"
+        "try: unet_train.cli.main(['fit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    for option in (
+        "--run_dir",
+        "--data.tile_size",
+        "--model.depth",
+        "--task.threshold",
+    ):
+        assert option in done.stdout
+    text = " ".join(done.stdout.split())
+    assert "Side in pixels of the square tile" in text
+    assert "Channels of the first stage" in text

@@ -1,0 +1,37 @@
+"""What the package offers, and what importing it costs."""
+
+import doctest
+import subprocess
+import sys
+
+import unet_train
+from unet_train import metrics
+
+
+def test_public_names():
+    assert unet_train.__all__ == [
+        "Callback",
+        "Predictor",
+        "SegmentationData",
+        "SegmentationTask",
+        "Trainer",
+    ]
+    assert all(hasattr(unet_train, name) for name in unet_train.__all__)
+
+
+def test_only_data_imports_tfds_and_nothing_the_dataset_package():
+    program = (
+        "import sys\n"
+        "import unet_train.loop, unet_train.losses, unet_train.task\n"
+        "import unet_train.predict, unet_train.augment, unet_train.callbacks\n"
+        "assert 'tensorflow_datasets' not in sys.modules\n"
+        "import unet_train.trainer\n"
+        "assert 'coco_cats_tfds' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_examples_in_docstrings():
+    results = doctest.testmod(metrics)
+    assert results.attempted >= 3
+    assert not results.failed

@@ -1,0 +1,51 @@
+"""What ends a run, and the learning rate until then."""
+
+import math
+
+import numpy as np
+import pytest
+
+from unet_train.schedule import Budget, WarmUp
+
+
+def test_the_first_limit_ends_the_run():
+    budget = Budget(max_steps=100, max_seconds=60)
+    assert not budget.is_spent(99, 59)
+    assert budget.is_spent(100, 0)
+    assert budget.is_spent(0, 60)
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (Budget(max_steps=100), 100),
+        (Budget(max_seconds=60), 30),  # 20 s left at 1 s a step.
+        (Budget(max_steps=20, max_seconds=60), 20),
+        (Budget(), math.inf),
+    ],
+)
+def test_horizon(budget, expected):
+    assert budget.horizon(10, 40, 1.0) == expected
+
+
+def test_horizon_is_the_step_limit_while_the_speed_is_unknown():
+    assert Budget(max_seconds=60).horizon(0, 0, 0) == math.inf
+    assert Budget(max_steps=9, max_seconds=60).horizon(0, 0, 0) == 9
+
+
+def test_warm_up_then_cosine_to_zero():
+    schedule = WarmUp(0.1, schedule="cosine", warmup_steps=10)
+    schedule.horizon.assign(100)
+    rates = np.array([float(schedule(step)) for step in range(101)])
+    assert rates[0] == pytest.approx(0.01, rel=1e-2)
+    assert rates[:10].argmax() == 9
+    assert rates[50] == pytest.approx(0.05, rel=1e-3)
+    assert rates[100] == pytest.approx(0, abs=1e-8)
+    assert (np.diff(rates[10:]) < 0).all()
+
+
+def test_constant_and_endless():
+    schedule = WarmUp(0.1, schedule="constant", warmup_steps=0)
+    assert float(schedule(0)) == float(schedule(10_000)) == pytest.approx(0.1)
+    endless = WarmUp(0.1, schedule="cosine", warmup_steps=0)
+    assert float(endless(10_000)) == pytest.approx(0.1)
