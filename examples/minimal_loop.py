@@ -90,8 +90,8 @@ def main() -> None:
     example = next(iter(tfds.as_numpy(validation)))
     found = predict_image(model, example["image"])[..., 0] >= 0.5
     truth = example["segmentation_mask"][..., 0] == 1
-    overlap = np.count_nonzero(found & truth) / max(np.count_nonzero(found | truth), 1)
-    print(f"{found.mean():.1%} of the first validation image is cat; IoU {overlap:.3f}")
+    iou = np.count_nonzero(found & truth) / np.count_nonzero(found | truth)
+    print(f"{found.mean():.1%} of the first validation image is cat; IoU {iou:.3f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import yaml
 
-from unet_train.cli import main
+from unet_train.cli import _with_true, main
 
 SMALL = [
     "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
@@ -101,6 +101,14 @@ def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsy
     assert main(["fit", *arguments, "--trainer.max_steps=6"]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert (run_dir / "config.yaml").read_text() == before
+
+
+def test_yes_or_no_options_may_stand_alone(tmp_path):
+    arguments = ["--trainer.deterministic", "--data.mirror", "false", "--resume"]
+    assert _with_true(arguments) == [
+        "--trainer.deterministic=true", "--data.mirror", "false", "--resume",
+    ]  # fmt: skip
+    assert _with_true(["--trainer.jit_compile"]) == ["--trainer.jit_compile=true"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ Parsing needs no TensorFlow, which is imported when a command starts its work.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import pathlib
 import sys
@@ -25,16 +27,40 @@ _CALLBACKS = [
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `unet-train`; returns the exit status: 0 done, 1 in part, 2 bad input."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = _with_true(sys.argv[1:] if arguments is None else arguments)
     commands = {"fit": _fit, "evaluate": _evaluate, "predict": _predict}
     try:
         options = _parser(arguments).parse_args(arguments)
         # TensorFlow's start-up notes would bury what the command itself has to say.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        logging.getLogger("absl").setLevel(logging.ERROR)
         return commands[options.subcommand](options[options.subcommand])
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         print(f"unet-train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "unet-train: interrupted; the same command with --resume goes on from the"
+            " last checkpoint",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _with_true(arguments: Sequence[str]) -> list[str]:
+    """Lets a yes-or-no option stand alone: `--trainer.deterministic` means true."""
+    flags = {
+        f"--{group}.{field.name}"
+        for group, options in (("data", DataOptions), ("trainer", TrainerOptions))
+        for field in dataclasses.fields(options)
+        if isinstance(field.default, bool)
+    }
+    return [
+        f"{argument}=true"
+        if argument in flags and (not following or following.startswith("-"))
+        else argument
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+    ]
 
 
 def _parser(arguments: Sequence[str]) -> jsonargparse.ArgumentParser:
@@ -141,9 +167,13 @@ def _fit(options: jsonargparse.Namespace) -> int:
 def _evaluate(options: jsonargparse.Namespace) -> int:
     from unet_train.data import SegmentationData
     from unet_train.evaluate import evaluate
-    from unet_train.predict import Predictor
+    from unet_train.predict import Predictor, load_model, read_config
 
-    predictor = Predictor.load(options.run_dir)
+    predictor = Predictor(
+        load_model(options.run_dir),
+        image_size=options.data.image_size,
+        threshold=read_config(options.run_dir)["task"]["threshold"],
+    )
     data = SegmentationData(**options.data.as_dict())
     scores = evaluate(predictor, data.examples(options.split))
     if options.json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -93,7 +94,7 @@ class Predictor:
         return self.probabilities(photo) >= self.threshold
 
 
-def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, object]]:
+def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """The configuration that a run was started with.
 
     Raises:

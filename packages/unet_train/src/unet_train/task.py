@@ -66,7 +66,8 @@ class SegmentationTask:
         for layer in self.model.layers:
             if layer not in outputs and not isinstance(layer, keras.layers.Rescaling):
                 layer.dtype_policy = keras.DTypePolicy(precision)
-        if precision == "mixed_float16":
+        scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if precision == "mixed_float16" and not scaled:
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
 
     @property

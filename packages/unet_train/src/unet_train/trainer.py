@@ -147,9 +147,9 @@ class Trainer:
                     data.options.eval_split, limit=options.eval_images
                 )
                 self._call("on_eval_end", run, evaluate(predictor, examples))
+            run.seconds = timer.seconds()
             if _is_due(run.step, options.checkpoint_every_steps):
                 self._save(run)
-            run.seconds = timer.seconds()
 
     def _start(
         self,
@@ -171,8 +171,11 @@ class Trainer:
         )
         self.run_dir.mkdir(parents=True, exist_ok=True)
         _write(self.run_dir / ARCHITECTURE, task.model.to_json())
-        groups = {"data": options, "task": task.options, "trainer": self.options}
-        resolved = {name: dataclasses.asdict(each) for name, each in groups.items()}
+        resolved = {
+            "data": dataclasses.asdict(options),
+            "task": dataclasses.asdict(task.options),
+            "trainer": dataclasses.asdict(self.options),
+        }
         text = yaml.safe_dump({**(config or {}), **resolved}, sort_keys=False)
         _write(self.run_dir / CONFIG, text)
         latest = self._checkpoints.latest()

@@ -36,7 +36,9 @@ class Progress(Callback):
     def on_fit_start(self, run: Run) -> None:
         """Says where the run takes place and from which step it goes on."""
         begun = f"from step {run.step}" if run.step else "from the start"
-        self._console.print(f"{run.place}; {begun}; run folder {run.directory}")
+        self._console.print(
+            f"{run.place}; {begun}; run folder {run.directory}", soft_wrap=True
+        )
         self._last_step, self._last_seconds = run.step, run.seconds
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -44,7 +46,7 @@ class Progress(Callback):
                 rich.progress.BarColumn(),
                 console=self._console,
             )
-            self._task = self._bar.add_task("compiling", total=1.0, completed=0.0)
+            self._task = self._bar.add_task("compiling", total=1.0)
             self._bar.start()
 
     def on_loop_end(self, run: Run, logs: Logs) -> None:
@@ -101,7 +103,7 @@ class Progress(Callback):
 
     def _line(self, run: Run, cost: float) -> str:
         total = "" if math.isinf(run.horizon) else f"/{math.ceil(run.horizon)}"
-        left = _share_left(run)
+        left = _time_left(run)
         return (
             f"epoch {run.epoch:.1f}  step {run.step}{total}  loss {cost:.4g}"
             f"  {self._speed:.1f} images/s  {left} left"
@@ -112,8 +114,8 @@ def _share_done(run: Run) -> float:
     return 0.0 if math.isinf(run.horizon) else run.step / max(run.horizon, 1.0)
 
 
-def _share_left(run: Run) -> str:
-    if math.isinf(run.horizon) or not run.step:
+def _time_left(run: Run) -> str:
+    if math.isinf(run.horizon) or not run.seconds_a_step:
         return "?"
     return _duration(run.seconds_a_step * max(run.horizon - run.step, 0))
 
