@@ -26,7 +26,6 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 def install(session: nox.Session, packages: list[str], *others: str) -> None:
     """Builds wheels of these packages and installs them and nothing else of ours."""
     paths = [f"./packages/{package}" for package in packages]
-    # Without --reinstall a session that is used again would keep an older build.
     session.install("-c", "constraints.txt", *paths, *others)
 
 

@@ -114,6 +114,23 @@ def test_faulty_image_stops_the_build_and_leaves_nothing(make_coco, tmp_path):
     assert not list((tmp_path / "out").rglob("*.tfrecord*"))
 
 
+def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
+    root, out = make_coco(), tmp_path / "out"
+    build(root, out, CocoCatsConfig(name="pets", categories=["cat"]))
+    with pytest.raises(CocoDataError, match=r"was built with .*'cat'.* not with .*dog"):
+        build(root, out, CocoCatsConfig(name="pets", categories=["dog"]))
+    with pytest.raises(ValueError, match="Cannot name a custom BuilderConfig the same"):
+        build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
+    config = CocoCatsConfig(name="pets", categories=["cat"])
+    assert len(read(build(root, out, config), "train")) == 2
+
+
+def test_a_split_without_the_categories_is_named(make_coco, tmp_path):
+    config = CocoCatsConfig(name="bears", categories=["teddy bear"])
+    with pytest.raises(CocoDataError, match=r"No image in .*train2017.*teddy bear"):
+        build(make_coco(), tmp_path / "out", config)
+
+
 def test_missing_layout_is_named(tmp_path):
     (tmp_path / "coco" / "images").mkdir(parents=True)
     with pytest.raises(CocoDataError, match="annotations/instances_train2017"):

@@ -69,3 +69,9 @@ def test_names_that_leave_the_folder(folder, name):
     (folder.parent / "secret.jpg").write_bytes(encoded(20, 30))
     with pytest.raises(CocoDataError, match="leaves its folder"):
         read(folder, name)
+
+
+def test_a_relative_folder(folder, monkeypatch):
+    (folder / "a.jpg").write_bytes(encoded(20, 30))
+    monkeypatch.chdir(folder)
+    assert read(".")

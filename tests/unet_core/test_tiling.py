@@ -92,6 +92,15 @@ def test_auto_takes_tiles_where_one_pass_is_too_large(monkeypatch):
     np.testing.assert_allclose(result, whole, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("shape", [(3, 700), (700, 20)])
+def test_auto_on_long_narrow_images(monkeypatch, padding, shape):
+    monkeypatch.setattr("unet_core.tiling._PIXELS_A_PASS", 1000)
+    model, image = random_model(2, padding), random_image(*shape)
+    whole = predict_image(model, image, tile_size=None)
+    np.testing.assert_allclose(predict_image(model, image), whole, atol=1e-5, rtol=0)
+
+
 def test_one_graph_for_photos_of_all_sizes():
     predictor = TiledPredictor(random_model(1))
     for size in ((10, 10), (33, 47), (64, 20)):

@@ -103,3 +103,33 @@ def test_scale_is_symmetric_about_one():
     assert factors.min() >= 1 / 1.5 - 1e-6
     assert factors.max() <= 1.5 + 1e-6
     assert abs((factors < 1).mean() - 0.5) < 0.1
+
+
+def test_surroundings_of_the_window_are_the_images_mirrored():
+    image, mask = place_image(40, 50)
+    padded = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
+    for seed in range(20):
+        tile, _ = augment.random_tile(
+            image, mask, tile_size=30, margin=8, seed=tf.constant([seed, 2])
+        )
+        row, column = tile.numpy()[8, 8, :2].astype(int)
+        np.testing.assert_array_equal(
+            tile, padded[row : row + 30, column : column + 30]
+        )
+
+
+def test_image_and_mask_are_scaled_alike():
+    mask = np.zeros((60, 80, 1), np.uint8)
+    mask[10:30, 20:60] = 1
+    image = np.repeat(mask * 200, 3, -1)
+    size = augment.scaled_size(tf.constant(mask.shape), 33.0)
+    small, labels = augment.resize_image(image, size), augment.resize_mask(mask, size)
+    assert small.shape[:2] == labels.shape[:2] == (25, 33)
+    disagree = (small.numpy()[..., 0] > 100) != (labels.numpy()[..., 0] == 1)
+    assert disagree.mean() < 0.02
+
+
+def test_shrinking_is_antialiased():
+    checkerboard = place_image(40, 40)[1].repeat(3, -1) * 255
+    small = augment.resize_image(checkerboard, (10, 10)).numpy()
+    assert abs(small.astype(int) - 128).max() < 40

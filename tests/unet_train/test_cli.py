@@ -1,6 +1,8 @@
 """The command `unet-train`."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -103,6 +105,33 @@ def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsy
     assert (run_dir / "config.yaml").read_text() == before
 
 
+def test_no_command_says_which_there_are(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
+    assert "{fit,evaluate,predict}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "cannot read"),
+        ("trainer: {max_steps: 2}", r"lacks \['data', 'task'\]"),
+        ("[", "cannot read"),
+        ("", "cannot read"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_named(tmp_path, capsys, command, content, fault):
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    arguments = [f"--run_dir={tmp_path}"]
+    if command == "predict":
+        arguments += ["x.jpg", f"--output={tmp_path / 'out'}"]
+    assert main([command, *arguments]) == 2
+    assert re.search(rf"is not the folder of a run.*{fault}", capsys.readouterr().err)
+
+
 def test_yes_or_no_options_may_stand_alone(tmp_path):
     arguments = ["--trainer.deterministic", "--data.mirror", "false", "--resume"]
     assert _with_true(arguments) == [
@@ -153,3 +182,20 @@ def test_help_documents_every_option_without_tensorflow():
     text = " ".join(done.stdout.split())
     assert "Side in pixels of the square tile" in text
     assert "Channels of the first stage" in text
+
+
+def test_compiled_with_xla(tmp_path, data_dir):
+    """In a process of its own: where another test made TensorFlow deterministic, XLA
+    has no gradient of max pooling.
+    """
+    arguments = [f"--run_dir={tmp_path / 'r'}", *SMALL, f"--data.data_dir={data_dir}"]
+    arguments += ["--trainer.max_steps=2", "--trainer.jit_compile", "--callbacks=[]"]
+    program = "import sys; from unet_train.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "fit", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Compiled cluster using XLA" in done.stderr

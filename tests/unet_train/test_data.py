@@ -101,3 +101,32 @@ def test_strange_mask_values_are_refused():
 
     with pytest.raises(ValueError, match=r"the values \[7, 128\]. Masks hold 0"):
         _check_mask(np.array([0, 1, 255, 128, 7], np.uint8), "x")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mirror", False),
+        ("color_jitter", 0.3),
+        ("scale_jitter", 0.3),
+        ("image_size", 44),
+    ],
+)
+def test_every_option_changes_the_tiles(make_data, option, value):
+    plain = batches(make_data(), 7)
+    changed = batches(make_data(**{option: value}), 7)
+    assert any((a[0] != b[0]).any() for a, b in zip(plain, changed, strict=True))
+
+
+def test_a_small_buffer_shuffles_within_blocks(make_data):
+    data = make_data(batch_size=1, shuffle_buffer=3)
+    order = [index_of(images[0]) for images, _ in batches(data, 7)]
+    stored = [index_of(example.image) for example in data.examples("train")]
+    for start in (0, 3, 6):
+        assert set(order[start : start + 3]) == set(stored[start : start + 3])
+
+
+def test_data_dir_is_kept_as_an_absolute_path(make_data, data_dir, monkeypatch):
+    monkeypatch.chdir(data_dir.parent)
+    data = make_data(data_dir=data_dir.name)
+    assert data.options.data_dir == str(data_dir)

@@ -30,6 +30,13 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert abs(photo.astype(int) - 200).max() <= 4
 
 
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(1, 256)
+    PIL.Image.fromarray(deep).save(tmp_path / "deep.png")
+    photo = photos.read_photo(tmp_path / "deep.png")
+    np.testing.assert_array_equal(photo[0, :, 0], deep[0] >> 8)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture"])
 def test_unreadable_photo_is_named(tmp_path, content):
     (tmp_path / "bad.jpg").write_bytes(content)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unet_train.schedule import Budget, WarmUp
+from unet_train.schedule import Budget, Timer, WarmUp
 
 
 def test_the_first_limit_ends_the_run():
@@ -49,3 +49,12 @@ def test_constant_and_endless():
     assert float(schedule(0)) == float(schedule(10_000)) == pytest.approx(0.1)
     endless = WarmUp(0.1, schedule="cosine", warmup_steps=0)
     assert float(endless(10_000)) == pytest.approx(0.1)
+
+
+def test_timer_leaves_the_first_round_out_and_keeps_the_time_before():
+    now = iter([100.0, 130.0, 132.0, 134.0, 135.0])
+    timer = Timer(lambda: next(now), seconds=50, seconds_a_step=9)
+    assert timer.seconds_a_step(10) == 9  # The first round took 30 s: it compiled.
+    assert timer.seconds_a_step(20) == 0.2
+    assert timer.seconds_a_step(40) == pytest.approx(4 / 30)
+    assert timer.seconds() == 50 + 35

@@ -149,3 +149,32 @@ def test_more_than_one_class_is_refused():
 def test_tile_size_that_does_not_fit_names_the_nearest(make_task):
     with pytest.raises(ValueError, match="side 31. Nearest valid: 30 and 32"):
         make_task().check_tile_size(31)
+
+
+def test_the_schedule_is_the_optimizers(make_task):
+    steps = {}
+    for warmup in (0, 10):
+        task = make_task(warmup_steps=warmup)
+        before = task.model.get_layer("logits").bias.numpy()
+        images = tf.zeros((1, 30, 30, 3), tf.uint8)
+        task.train_step((images, tf.ones((1, 14, 14, 1), tf.uint8)))
+        steps[warmup] = task.model.get_layer("logits").bias.numpy() - before
+    assert steps[0] == pytest.approx(1e-3, rel=1e-3)
+    assert steps[10] == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_an_overflow_in_float16_halves_the_scale_and_skips_the_step(make_task):
+    task = make_task(reduction="sum")
+    task.set_precision("mixed_float16")
+    task.set_precision("mixed_float16")  # A second time changes nothing.
+    task.build_optimizer()
+    assert isinstance(task.optimizer.inner_optimizer, keras.optimizers.Adam)
+    before = task.model.get_weights()
+    task.optimizer.dynamic_scale.assign(2.0**127)
+    images = tf.zeros((1, 30, 30, 3), tf.uint8)
+    task.train_step((images, tf.ones((1, 14, 14, 1), tf.uint8)))
+    assert task.state_dict()["dynamic_scale"] == 2.0**126
+    trainable = {id(weight) for weight in task.model.trainable_variables}
+    for weight, old in zip(task.model.weights, before, strict=True):
+        if id(weight) in trainable:
+            np.testing.assert_array_equal(weight, old)

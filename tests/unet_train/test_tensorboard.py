@@ -9,9 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorflow.core.framework import graph_pb2
 
 from unet_core import UNetConfig, build_unet
-from unet_train import Trainer
+from unet_train import Callback, Trainer
 from unet_train.callbacks import TensorBoard
 from unet_train.callbacks.tensorboard import side_by_side
+from unet_train.writers import TensorBoardWriter
 from unet_train.writers.layer_graph import layer_graph
 
 
@@ -62,6 +63,25 @@ def test_two_training_images_with_mask_and_prediction(events):
     assert len(pictures) == 2
     picture = np.asarray(PIL.Image.open(io.BytesIO(pictures[0])))
     assert picture.shape == (14, 46, 3)
+
+
+def test_the_picture_shows_what_the_task_predicts(tmp_path, make_task, make_data):
+    task, shown = make_task(), []
+
+    class Keeper(TensorBoardWriter):
+        def images(self, step, values):
+            shown.extend(values.values())
+
+    class Last(Callback):
+        def on_loop_end(self, run, logs):
+            self.batch = run.last_batch
+
+    last = Last()
+    callbacks = [last, TensorBoard(images=1, writer=Keeper(tmp_path))]
+    Trainer(tmp_path, max_steps=1, callbacks=callbacks).fit(task, make_data())
+    tiles, masks = (part[:1].numpy() for part in last.batch)
+    expected = side_by_side(tiles, masks, task.predict(tiles).numpy())
+    np.testing.assert_allclose(shown[-1].astype(int), expected, atol=1)
 
 
 def test_configuration(events):

@@ -1,6 +1,7 @@
 """Runs: what they leave, how they go on, and what stops them."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 import yaml
 
 from unet_train import Callback, Predictor, Trainer
+from unet_train.callbacks import TensorBoard
 from unet_train.checkpoint import step_of
 
 
@@ -16,7 +18,8 @@ class Recorder(Callback):
     """Notes every hook and every cost; its state is the number of loops."""
 
     def __init__(self):
-        self.hooks, self.costs, self.loops = [], [], 0
+        self.hooks, self.costs, self.rates, self.loops = [], [], [], 0
+        self.images = []
 
     def on_fit_start(self, run):
         self.hooks.append(("on_fit_start", run.step))
@@ -25,9 +28,11 @@ class Recorder(Callback):
         self.loops += 1
         self.hooks.append(("on_loop_end", run.step))
         self.costs.extend(logs["cost"].tolist())
+        self.rates.extend(logs["learning_rate"].tolist())
 
     def on_eval_end(self, run, metrics):
         self.hooks.append(("on_eval_end", run.step))
+        self.images.append(metrics["images"])
 
     def on_checkpoint(self, run, path):
         assert step_of(path) == run.step
@@ -49,6 +54,10 @@ class Recorder(Callback):
 def weights_of(task):
     variables = [*task.model.variables, *task.optimizer.variables]
     return [np.asarray(variable) for variable in variables]
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -126,10 +135,20 @@ def test_resumed_run_equals_the_unbroken_one_bit_for_bit(fit, make_data, precisi
         np.testing.assert_array_equal(one, other)
 
 
-def test_steps_per_loop_changes_nothing_else(fit):
-    one, first = fit("one", max_steps=6, steps_per_loop=1, deterministic=True)
-    many, second = fit("many", max_steps=6, steps_per_loop=6, deterministic=True)
+def test_steps_per_loop_changes_nothing_else(fit, make_task):
+    def task():
+        keras.utils.set_random_seed(0)
+        return make_task(schedule="cosine", warmup_steps=2)
+
+    options = {"max_steps": 6, "deterministic": True}
+    one, first = fit("one", task=task(), steps_per_loop=1, **options)
+    many, second = fit("many", task=task(), steps_per_loop=6, **options)
     assert first.costs == second.costs
+    assert first.rates == second.rates
+    expected = [
+        1e-3 * min(1, (s + 1) / 2) * (1 + np.cos(np.pi * s / 6)) / 2 for s in range(6)
+    ]
+    np.testing.assert_allclose(first.rates, expected, rtol=1e-5)
     for a, b in zip(weights_of(one), weights_of(many), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -151,7 +170,52 @@ def test_epochs_and_minutes_end_a_run(fit, tmp_path, make_task, make_data):
         max_minutes=1, steps_per_loop=1,
     )  # fmt: skip
     trainer.fit(make_task(), make_data())
-    assert 0 < recorder.hooks[-1][1] < 10
+    # 10 s pass with each look at the clock; a round looks at it three times.
+    assert recorder.hooks[-1] == ("on_fit_end", 2)
+
+
+def test_a_run_limited_by_time_resumes_at_its_learning_rate(
+    tmp_path, make_task, make_data
+):
+    rates = []
+    for minutes in (1, 2):
+        now = iter(range(0, 10_000))
+        recorder = Recorder()
+        trainer = Trainer(
+            tmp_path / "run", callbacks=[recorder], clock=lambda now=now: next(now),
+            max_minutes=minutes, steps_per_loop=1, checkpoint_every_steps=1000,
+        )  # fmt: skip
+        trainer.fit(make_task(schedule="cosine"), make_data(), resume=True)
+        rates.append(recorder.rates)
+    first, second = map(np.array, rates)
+    assert first[0] == pytest.approx(1e-3)
+    assert first[-1] < 0.01 * first[0]
+    assert (np.diff(first[2:]) < 0).all()
+    # With a second minute to go it takes up the cosine half way, and falls again.
+    assert second[0] == pytest.approx(0.5e-3, rel=0.15)
+    assert (np.diff(second) < 1e-5).all()
+
+
+def test_validation_while_training_may_take_fewer_images(fit):
+    _, recorder = fit("run", max_steps=3, eval_every_steps=1, eval_images=2)
+    assert recorder.images == [2, 2, 3]
+
+
+def test_keeps_as_many_checkpoints_as_asked(fit, tmp_path):
+    fit("run", max_steps=4, checkpoint_every_steps=1, keep_checkpoints=2)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step_00000003", "step_00000004"]
+
+
+def test_options_reach_tensorflow(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        tf.config.experimental, "enable_op_determinism", lambda: called.append("det")
+    )
+    monkeypatch.setattr(tf.debugging, "set_log_device_placement", called.append)
+    Trainer(tmp_path, max_steps=1, deterministic=True, log_device_placement=True)
+    Trainer(tmp_path, max_steps=1)
+    assert called == ["det", True, False]
 
 
 def test_a_used_folder_is_not_overwritten(fit, tmp_path):
@@ -167,10 +231,122 @@ def test_resume_without_a_checkpoint_starts(fit):
     assert recorder.hooks[0] == ("on_fit_start", 0)
 
 
-def test_resume_with_another_model_is_refused(fit):
+def test_resume_with_another_model_is_refused_and_changes_nothing(fit, tmp_path):
     fit("run", max_steps=1)
+    before = files_of(tmp_path / "run")
     with pytest.raises(ValueError, match="does not fit the model"):
         fit("run", max_steps=2, task={"base_filters": 6}, resume=True)
+    assert files_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("mixed_float16", "float32"),
+        ("float32", "mixed_float16"),
+        ("mixed_float16", "mixed_bfloat16"),
+    ],
+)
+def test_a_run_may_go_on_at_another_precision(fit, first, second):
+    fit("run", max_steps=2, precision=first)
+    _, recorder = fit("run", max_steps=4, precision=second, resume=True)
+    assert recorder.hooks[0] == ("on_fit_start", 2)
+
+
+def test_loss_scaling_goes_on_where_it_was(fit, tmp_path):
+    fit("run", max_steps=2, precision="mixed_float16")
+    state = json.loads(
+        (tmp_path / "run/checkpoints/step_00000002/state.json").read_text()
+    )
+    assert state["task"] == {"dynamic_scale": 2.0**15, "step_counter": 2}
+    again, _ = fit("run", max_steps=3, precision="mixed_float16", resume=True)
+    assert again.state_dict()["step_counter"] == 3
+
+
+@pytest.mark.parametrize("fault", ["cut", "no_tensors", "no_state", "bad_state"])
+def test_damaged_checkpoint_is_named_with_the_cure(fit, tmp_path, fault):
+    fit("run", max_steps=1)
+    path = tmp_path / "run" / "checkpoints" / "step_00000001"
+    tensors = path / "tensors.data-00000-of-00001"
+    if fault == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:500])
+    elif fault == "no_tensors":
+        (path / "tensors.index").unlink()
+    elif fault == "no_state":
+        (path / "state.json").unlink()
+    else:
+        (path / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"step_00000001 is damaged.*Delete this"):
+        fit("run", max_steps=2, resume=True)
+
+
+def test_fit_again_on_the_same_objects(tmp_path, make_task, make_data):
+    task, data = make_task(), make_data()
+    for steps in (2, 4):
+        trainer = Trainer(
+            tmp_path, max_steps=steps, precision="mixed_float16",
+            callbacks=[TensorBoard()],
+        )  # fmt: skip
+        trainer.fit(task, data, resume=True)
+        trainer.fit(task, data, resume=True)
+    assert int(task.optimizer.iterations) == 4
+
+
+def test_a_trained_model_without_checkpoints_is_not_overwritten(fit, tmp_path):
+    fit("run", max_steps=1)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match="holds a trained model.keras but no"):
+        fit("run", max_steps=1)
+
+
+def test_the_later_of_model_and_checkpoint_is_loaded(fit, tmp_path):
+    fit("run", max_steps=2)
+    image = np.random.default_rng(0).integers(0, 256, (30, 30, 3), np.uint8)
+    early = Predictor.load(tmp_path / "run").probabilities(image)
+    kept = {
+        name: (tmp_path / "run" / name).read_bytes()
+        for name in ("model.keras", "metrics.json")
+    }
+    fit("run", max_steps=6, resume=True)
+    late = Predictor.load(tmp_path / "run").probabilities(image)
+    for name, content in kept.items():  # As if the second run had been killed.
+        (tmp_path / "run" / name).write_bytes(content)
+    found = Predictor.load(tmp_path / "run").probabilities(image)
+    np.testing.assert_allclose(found, late, atol=1e-6)
+    assert np.abs(found - early).max() > 1e-4
+
+
+@pytest.mark.parametrize("split", ["train_split", "eval_split"])
+def test_a_missing_split_is_found_before_training(fit, make_data, tmp_path, split):
+    with pytest.raises(ValueError, match="no split 'test'"):
+        fit("run", max_steps=1, data=make_data(**{split: "test"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_strange_masks_are_found_before_training(fit, make_data, monkeypatch, tmp_path):
+    monkeypatch.setattr("unet_train.data._MASK_VALUES", (0, 255))
+    with pytest.raises(ValueError, match=r"values \[1\]. Masks hold"):
+        fit("run", max_steps=1, data=make_data())
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(fit, make_task, tmp_path):
+    task = make_task()
+    honest = task.train_step
+
+    def train_step(batch):
+        logs = honest(batch)
+        weight = task.model.trainable_variables[0]
+        weight.assign(tf.where(task.optimizer.iterations >= 4, np.nan, weight))
+        return logs
+
+    task.train_step = train_step
+    with pytest.raises(
+        FloatingPointError, match="step 4 the weight encoder_0_conv_1/k"
+    ):
+        fit("run", task=task, max_steps=9, checkpoint_every_steps=2, steps_per_loop=2)
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert names == ["step_00000002"]
 
 
 def test_a_cost_that_is_not_finite_stops_and_keeps_the_checkpoint(
@@ -202,7 +378,7 @@ def test_predictor_of_an_unfinished_run_takes_the_last_checkpoint(fit, tmp_path)
     expected = Predictor.load(tmp_path / "run").probabilities(image)
     (tmp_path / "run" / "model.keras").unlink()
     found = Predictor.load(tmp_path / "run").probabilities(image)
-    np.testing.assert_allclose(found, expected, atol=0.02)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     assert task.model.get_layer("encoder_0_conv_1").compute_dtype == "float32"
 
 
@@ -211,11 +387,19 @@ def test_predictor_names_a_folder_that_is_no_run(tmp_path):
         Predictor.load(tmp_path)
 
 
-def test_predictor_scales_there_and_back(fit, tmp_path, make_data):
-    fit("run", max_steps=1, data=make_data(image_size=40))
+def test_predictor_takes_threshold_and_image_size_of_the_run(
+    fit, tmp_path, make_task, make_data
+):
+    task = make_task(threshold=0.9)
+    fit("run", task=task, max_steps=1, data=make_data(image_size=40))
+    predictor = Predictor.load(tmp_path / "run")
     image = np.random.default_rng(0).integers(0, 256, (90, 61, 3), np.uint8)
-    probabilities = Predictor.load(tmp_path / "run").probabilities(image)
-    assert probabilities.shape == (90, 61)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    same = Predictor(model, image_size=40).probabilities(image)
+    np.testing.assert_array_equal(predictor.probabilities(image), same)
+    np.testing.assert_array_equal(predictor(image), same >= 0.9)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["threshold"] == 0.9
 
 
 def test_unknown_hook_is_refused_with_the_nearest(tmp_path):
@@ -231,6 +415,8 @@ def test_unknown_hook_is_refused_with_the_nearest(tmp_path):
     [
         ({}, "Nothing says when to stop"),
         ({"max_steps": 0}, "`max_steps` must be above 0"),
+        ({"max_steps": 1, "deterministic": True, "jit_compile": True}, "exclude each"),
+        ({"max_steps": 1, "seed": -1}, "`seed` must lie between 0 and"),
         ({"max_steps": 1, "precision": "float8"}, "`precision` must be one of"),
         ({"max_steps": 1, "device": "gpu"}, "TensorFlow sees no GPU"),
     ],

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.annotations import ImageRecord, InstancesIndex
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.masks import CROWD_RULES, CrowdRule, draw_mask
 from coco_cats_tfds.sources import LocalSource
@@ -53,6 +53,11 @@ class CocoCatsConfig(tfds.core.BuilderConfig):
             )
         self.categories = tuple(self.categories)
 
+    @property
+    def choice(self) -> dict[str, Any]:
+        """What decides over the content of the dataset, as JSON."""
+        return {"categories": list(self.categories), "crowd": self.crowd}
+
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds `coco_cats` from a folder in COCO's layout."""
@@ -68,6 +73,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     extracted from COCO's train2017.zip, val2017.zip and
     annotations_trainval2017.zip. `coco-cats sample DIR` writes a small one.
     """
+
+    def __init__(self, **options: Any) -> None:
+        """Finds what was built before; options as for every TFDS builder.
+
+        Raises:
+          CocoDataError: The configuration's name stands for another choice already.
+        """
+        super().__init__(**options)
+        built, wanted = dict(self.info.metadata), self.builder_config.choice
+        if self.is_prepared() and built != wanted:
+            raise CocoDataError(
+                f"{self.data_path} was built with {built}, not with {wanted}. Give this"
+                " configuration another name, or delete that folder."
+            )
 
     def _info(self) -> tfds.core.DatasetInfo:
         """The data contract: stock TFDS features only."""
@@ -90,6 +109,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "segmentation_mask"),
+            metadata=tfds.core.MetadataDict(self.builder_config.choice),
             homepage="https://cocodataset.org",
         )
 
@@ -103,18 +123,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             index = InstancesIndex.load(
                 root / "annotations" / f"instances_{coco_split}.json"
             )
-            index.category_ids(self.builder_config.categories)
-            splits[split] = self._generate_examples(
-                index, LocalSource(root / coco_split)
-            )
+            records = index.select(index.category_ids(self.builder_config.categories))
+            if not records:
+                raise CocoDataError(
+                    f"No image in {index.path} shows any of"
+                    f" {list(self.builder_config.categories)}, and TFDS has no empty"
+                    " splits. Choose other categories, or add images."
+                )
+            source = LocalSource(root / coco_split)
+            splits[split] = self._generate_examples(records, source)
         return splits
 
     def _generate_examples(
-        self, index: InstancesIndex, source: LocalSource
+        self, records: Sequence[ImageRecord], source: LocalSource
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields image id and example for every image with a chosen category."""
-        config = self.builder_config
-        for record in index.select(index.category_ids(config.categories)):
+        """Yields image id and example for every record."""
+        for record in records:
             image = record.image
             yield (
                 image.id,
@@ -124,7 +148,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         record.annotations,
                         height=image.height,
                         width=image.width,
-                        crowd=config.crowd,
+                        crowd=self.builder_config.crowd,
                     ),
                     "image/id": image.id,
                     "image/filename": image.file_name,

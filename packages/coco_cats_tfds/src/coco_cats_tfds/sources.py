@@ -56,9 +56,9 @@ class LocalSource:
 
     def _read_file(self, image: Image) -> bytes:
         path = self.folder / image.file_name
-        # normpath, not resolve: a link that the user made to another disk is fine.
-        inside = os.path.normpath(path).startswith(
-            os.path.join(os.path.normpath(self.folder), "")
+        # abspath, not resolve: a link that the user made to another disk is fine.
+        inside = os.path.abspath(path).startswith(
+            os.path.join(os.path.abspath(self.folder), "")
         )
         if not inside:
             raise CocoDataError(

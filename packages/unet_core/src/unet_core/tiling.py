@@ -153,11 +153,12 @@ class TiledPredictor:
         # Where one side of the image is short, the tile may be longer in the other.
         tile_height = min(height, max(side, self._pixels_a_pass // width))
         tile_width = min(width, max(side, self._pixels_a_pass // tile_height))
-        return self._valid_size_up_to(tile_height), self._valid_size_up_to(tile_width)
+        return self._tile_side(tile_height, height), self._tile_side(tile_width, width)
 
-    def _valid_size_up_to(self, size: int) -> int:
-        below, above = geometry.nearest_valid_sizes(size, self.depth, self.padding)
-        return max(below or above, self._smallest_tile())
+    def _tile_side(self, wanted: int, padded: int) -> int:
+        """A valid side near the wanted one, but no longer than the padded image's."""
+        below, above = geometry.nearest_valid_sizes(wanted, self.depth, self.padding)
+        return min(max(below or above, self._smallest_tile()), padded)
 
     def _smallest_tile(self) -> int:
         step = geometry.step(self.depth)

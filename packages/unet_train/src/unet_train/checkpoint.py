@@ -21,6 +21,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# What TensorFlow and Python raise for files that are torn or missing.
+_UNREADABLE = (tf.errors.OpError, OSError, IndexError, json.JSONDecodeError)
+
 _NAME = re.compile(r"step_(\d+)")
 
 
@@ -52,7 +55,7 @@ class Checkpoints:
     def save(
         self, step: int, objects: dict[str, Any], state: dict[str, Any]
     ) -> pathlib.Path:
-        """Writes a checkpoint and removes those that are too old.
+        """Writes a checkpoint, unless it is there, and removes those that are too old.
 
         Args:
           step: Steps done.
@@ -63,19 +66,20 @@ class Checkpoints:
           The checkpoint's folder.
         """
         final = self.directory / f"step_{step:08d}"
+        if final.exists():
+            return final
         partial = self.directory / f".{final.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
         (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
-        for file in partial.iterdir():
-            _sync(file)
-        if final.exists():
-            shutil.rmtree(final)
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
         partial.rename(final)
         _sync(self.directory)
         for old in self.all()[: -self.keep]:
-            shutil.rmtree(old)
+            # Under another name first: half a checkpoint must not look like one.
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
         return final
 
     def restore(self, path: pathlib.Path, objects: dict[str, Any]) -> dict[str, Any]:
@@ -89,19 +93,28 @@ class Checkpoints:
           The state.
 
         Raises:
-          ValueError: The checkpoint is of another model.
+          ValueError: The checkpoint is damaged, or of another model.
         """
         try:
             status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
             status.assert_existing_objects_matched()
+            state: dict[str, Any] = json.loads((path / "state.json").read_text())
+        except _UNREADABLE as error:
+            raise ValueError(_damaged(path, error)) from error
         except (AssertionError, ValueError) as error:
             raise ValueError(
                 f"The checkpoint {path} does not fit the model: {error}. Resume with"
                 " the configuration that it was trained with (config.yaml beside it)."
             ) from error
         status.expect_partial()
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
         return state
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> str:
+    return (
+        f"The checkpoint {path} is damaged: {error}. Delete this folder to go on from"
+        " the checkpoint before it."
+    )
 
 
 def step_of(path: pathlib.Path) -> int:

@@ -6,6 +6,7 @@ Parsing needs no TensorFlow, which is imported when a command starts its work.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import pathlib
@@ -13,7 +14,6 @@ import sys
 from collections.abc import Sequence
 
 import jsonargparse
-import yaml
 
 from unet_core import UNetConfig
 from unet_train.callbacks.base import Callback
@@ -28,23 +28,30 @@ _CALLBACKS = [
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `unet-train`; returns the exit status: 0 done, 1 in part, 2 bad input."""
     arguments = _with_true(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else ""
     commands = {"fit": _fit, "evaluate": _evaluate, "predict": _predict}
+    # TensorFlow's start-up notes would bury what the command itself has to say.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         options = _parser(arguments).parse_args(arguments)
-        # TensorFlow's start-up notes would bury what the command itself has to say.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        logging.getLogger("absl").setLevel(logging.ERROR)
         return commands[options.subcommand](options[options.subcommand])
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         print(f"unet-train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        cure = "; --resume goes on from the last checkpoint" if command == "fit" else ""
+        print(f"unet-train: interrupted{cure}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":
+            raise
         print(
-            "unet-train: interrupted; the same command with --resume goes on from the"
-            " last checkpoint",
+            "unet-train: out of memory. Lower --data.batch_size or --data.tile_size, or"
+            " use --trainer.precision mixed_bfloat16 or mixed_float16.",
             file=sys.stderr,
         )
-        return 130
+        return 2
 
 
 def _with_true(arguments: Sequence[str]) -> list[str]:
@@ -59,7 +66,9 @@ def _with_true(arguments: Sequence[str]) -> list[str]:
         f"{argument}=true"
         if argument in flags and (not following or following.startswith("-"))
         else argument
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for argument, following in itertools.zip_longest(
+            arguments, arguments[1:], fillvalue=""
+        )
     ]
 
 
@@ -142,10 +151,11 @@ def _config_of_run(arguments: Sequence[str]) -> dict[str, object] | None:
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--run_dir")
     run_dir = finder.parse_known_args(arguments)[0].run_dir
-    path = pathlib.Path(run_dir or "", "config.yaml")
-    if run_dir is None or not path.is_file():
+    if arguments[:1] != ["evaluate"] or run_dir is None:
         return None
-    return dict(yaml.safe_load(path.read_text())["data"])
+    from unet_train.run_folder import read_config
+
+    return dict(read_config(run_dir)["data"])
 
 
 def _fit(options: jsonargparse.Namespace) -> int:
@@ -166,13 +176,17 @@ def _fit(options: jsonargparse.Namespace) -> int:
 
 def _evaluate(options: jsonargparse.Namespace) -> int:
     from unet_train.data import SegmentationData
+    from unet_train.devices import find_gpus
     from unet_train.evaluate import evaluate
-    from unet_train.predict import Predictor, load_model, read_config
+    from unet_train.predict import Predictor
+    from unet_train.run_folder import load_model, read_config
 
+    find_gpus()
+    threshold = read_config(options.run_dir)["task"]["threshold"]
     predictor = Predictor(
         load_model(options.run_dir),
         image_size=options.data.image_size,
-        threshold=read_config(options.run_dir)["task"]["threshold"],
+        threshold=threshold,
     )
     data = SegmentationData(**options.data.as_dict())
     scores = evaluate(predictor, data.examples(options.split))
@@ -199,8 +213,10 @@ def _predict(options: jsonargparse.Namespace) -> int:
     import numpy as np
 
     from unet_train import photos
+    from unet_train.devices import find_gpus
     from unet_train.predict import Predictor
 
+    find_gpus()
     folder = pathlib.Path(options.output)
     targets = photos.output_paths([pathlib.Path(p) for p in options.photos], folder)
     predictor = Predictor.load(options.run_dir)

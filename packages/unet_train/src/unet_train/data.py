@@ -61,9 +61,10 @@ class SegmentationData:
           ValueError: TFDS does not know the dataset, it was not built, or it lacks a
             feature or a split.
         """
-        if options.get("data_dir") is not None:
+        data_dir = options.get("data_dir")
+        if data_dir is not None and "://" not in data_dir:
             # A run remembers the folder, and may be evaluated from another directory.
-            options["data_dir"] = os.path.abspath(options["data_dir"])
+            options["data_dir"] = os.path.abspath(os.path.expanduser(data_dir))
         self.options = DataOptions(name=name, **options)
         self._builder = _find_built(name, self.options.data_dir)
         for key in (_IMAGE, _MASK):
@@ -96,7 +97,7 @@ class SegmentationData:
 
         Args:
           margin: Of the network, in pixels a side (`unet_core.geometry.margin`).
-          seed: Of order, crops and augmentation.
+          seed: Of order, crops and augmentation, below 2^31.
           start_step: Number of the first batch, from 0.
 
         Returns:
@@ -105,17 +106,13 @@ class SegmentationData:
         """
         options = self.options
         count = self.count(options.train_split)
-        if not count:
-            raise ValueError(
-                f"The split {options.train_split!r} of {options.name!r} has no images."
-            )
         first_epoch, offset = divmod(start_step * options.batch_size, count)
         blocks = (
             self._records(options.train_split)
             .enumerate()
             .batch(min(options.shuffle_buffer, count))
         )
-        root = tf.constant([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], tf.int32)
+        root = tf.constant([seed, 0], tf.int32)
 
         def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
             """The undecoded records of one epoch in its order, each with its seed."""
@@ -139,6 +136,18 @@ class SegmentationData:
             .batch(options.batch_size, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
         )
+
+    def check(self) -> None:
+        """Looks at one example of each split, so that a fault is found before training.
+
+        Raises:
+          ValueError: A split is missing or empty, or a mask has a strange value.
+        """
+        for split in (self.options.train_split, self.options.eval_split):
+            if next(self.examples(split, limit=1), None) is None:
+                raise ValueError(
+                    f"The split {split!r} of {self.options.name!r} has no images."
+                )
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
         """Whole images in the dataset's order, at their own resolution.
@@ -218,7 +227,11 @@ def _decode(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     where = data_dir or "TFDS's default data_dir"
-    build = f"tfds build {name.split('/')[0]} --manual_dir COCO --data_dir {data_dir}"
+    build = f"tfds build {name.split('/')[0]} --manual_dir COCO"
+    if "/" in name:
+        build += " --config ..."
+    if data_dir is not None:
+        build += f" --data_dir {data_dir}"
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:

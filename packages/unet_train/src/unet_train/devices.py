@@ -27,28 +27,30 @@ def configure(options: TrainerOptions) -> str:
         tf.config.experimental.enable_op_determinism()
     tf.debugging.set_log_device_placement(options.log_device_placement)
 
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = find_gpus()
     if options.device == "gpu" and not gpus:
         raise RuntimeError(
             "`--trainer.device gpu`, but TensorFlow sees no GPU. Install the driver and"
             " `pip install 'unet_train[cuda]'`, or use `--trainer.device auto`."
         )
-    if options.device == "cpu":
+    if options.device == "cpu" and gpus:
         tf.config.set_visible_devices([], "GPU")
         gpus = []
-    for gpu in gpus:
-        _let_memory_grow(gpu)
     place = f"GPU: {_gpu_name(gpus[0])}" if gpus else "CPU"
     return f"Training on {place}, {options.precision}"
 
 
-def _let_memory_grow(gpu: tf.config.PhysicalDevice) -> None:
-    try:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:
-        # The device is in use already, by code that ran before us in this process; its
-        # setting stands.
-        return
+def find_gpus() -> list[tf.config.PhysicalDevice]:
+    """The GPUs that TensorFlow may use, set to take memory only as they need it."""
+    gpus = tf.config.get_visible_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            # In use already, by code that ran before us in this process; its setting
+            # stands.
+            break
+    return list(gpus)
 
 
 def _gpu_name(gpu: tf.config.PhysicalDevice) -> str:

@@ -31,7 +31,7 @@ class DataOptions:
       mirror: Mirror half of the tiles left to right.
       scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
       color_jitter: Vary brightness, contrast and saturation by up to this share.
-      shuffle_buffer: Undecoded records held in memory and shuffled among themselves.
+      shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
         If there are more images, each run of so many is shuffled for itself.
     """
 
@@ -145,8 +145,17 @@ class TrainerOptions:
             "eval_every_steps",
             "eval_images",
         )
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(
+                f"`seed` must lie between 0 and {2**31 - 1}. Received: {self.seed}"
+            )
         _require_choice(self, "precision", get_args(Precision))
         _require_choice(self, "device", get_args(Device))
+        if self.deterministic and self.jit_compile:
+            raise ValueError(
+                "`deterministic` and `jit_compile` exclude each other: XLA has no"
+                " deterministic gradient of max pooling. Leave one of them out."
+            )
         if self.max_steps is self.max_epochs is self.max_minutes is None:
             raise ValueError(
                 "Nothing says when to stop. Set `max_steps`, `max_epochs` or"

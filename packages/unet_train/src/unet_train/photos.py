@@ -33,6 +33,9 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
     try:
         with PIL.Image.open(path) as picture:
             upright = PIL.ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them.
+                deep = np.asarray(upright).astype(np.uint32) >> 8
+                upright = PIL.Image.fromarray(deep.clip(0, 255).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(

@@ -9,23 +9,17 @@ mask = predictor(photo)  # uint8 [H, W, 3] -> bool [H, W]
 from __future__ import annotations
 
 import os
-import pathlib
-from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import yaml
 
 from unet_core import TiledPredictor
 from unet_train import augment
-from unet_train.checkpoint import Checkpoints
+from unet_train.run_folder import load_model, read_config
 
 Photo = npt.NDArray[np.uint8]
-
-CONFIG, MODEL, ARCHITECTURE = "config.yaml", "model.keras", "architecture.json"
-CHECKPOINTS, METRICS = "checkpoints", "metrics.json"
 
 
 class Predictor:
@@ -92,40 +86,3 @@ class Predictor:
     def __call__(self, photo: Photo) -> npt.NDArray[np.bool_]:
         """The mask of a photo, uint8 [H, W, 3] to bool [H, W]."""
         return self.probabilities(photo) >= self.threshold
-
-
-def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """The configuration that a run was started with.
-
-    Raises:
-      ValueError: The folder holds no run.
-    """
-    path = pathlib.Path(run_dir) / CONFIG
-    try:
-        return dict(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise ValueError(
-            f"{run_dir} is not the folder of a run: cannot read {path}"
-            f" ({error.strerror}). Give the --run_dir of `unet-train fit`."
-        ) from error
-
-
-def load_model(run_dir: str | os.PathLike[str]) -> keras.Model:
-    """The trained model of a run, in float32.
-
-    Raises:
-      ValueError: The run has written no weights yet.
-    """
-    run_dir = pathlib.Path(run_dir)
-    if (run_dir / MODEL).exists():
-        return keras.saving.load_model(run_dir / MODEL, compile=False)
-    checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
-    latest = checkpoints.latest()
-    if latest is None:
-        raise ValueError(
-            f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
-            " on, or resume it with `unet-train fit ... --resume`."
-        )
-    model = keras.models.model_from_json((run_dir / ARCHITECTURE).read_text())
-    checkpoints.restore(latest, {"model": model})
-    return model

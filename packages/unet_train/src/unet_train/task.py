@@ -19,6 +19,9 @@ from unet_train.schedule import WarmUp
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 
+# Variables of Keras's LossScaleOptimizer.
+_LOSS_SCALE = ("dynamic_scale", "step_counter")
+
 
 class SegmentationTask:
     """Foreground against background with a U-Net of one logit.
@@ -78,6 +81,30 @@ class SegmentationTask:
     def check_tile_size(self, tile_size: int) -> None:
         """Refuses tiles that the model cannot take; the text names the nearest."""
         geometry.output_size(tile_size, *read_geometry(self.model))
+
+    def build_optimizer(self) -> None:
+        """Makes the optimizer's variables, unless it has them."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
+
+    def tracked(self) -> dict[str, Any]:
+        """What a checkpoint keeps as tensors, the same at every precision."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return {"model": self.model, "optimizer": optimizer}
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps besides: the state of the loss scaling."""
+        return {
+            name: float(getattr(self.optimizer, name))
+            for name in _LOSS_SCALE
+            if hasattr(self.optimizer, name)
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes back what `state_dict` gave; without loss scaling it is left aside."""
+        for name, value in state.items():
+            if hasattr(self.optimizer, name):
+                getattr(self.optimizer, name).assign(value)
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step of gradient descent on one batch.

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import yaml
 
@@ -28,17 +27,20 @@ from unet_train.callbacks.base import Callback, Run, check_hooks
 from unet_train.checkpoint import Checkpoints, step_of
 from unet_train.data import SegmentationData
 from unet_train.evaluate import evaluate
+from unet_train.finite import require_finite_costs, require_finite_weights
 from unet_train.loop import make_train_loop
 from unet_train.options import TrainerOptions
-from unet_train.predict import (
+from unet_train.predict import Predictor
+from unet_train.run_folder import (
     ARCHITECTURE,
     CHECKPOINTS,
     CONFIG,
     METRICS,
     MODEL,
-    Predictor,
+    write_model,
+    write_text,
 )
-from unet_train.schedule import Budget
+from unet_train.schedule import Budget, Timer
 from unet_train.task import SegmentationTask
 
 
@@ -103,14 +105,15 @@ class Trainer:
 
         Raises:
           ValueError: The run folder holds a run already and `resume` is not set, or
-            its checkpoint does not fit the model, or the tile size does not.
+            its checkpoint does not fit the model, or the tile size does not; a split
+            or its masks are not what they should be.
           FloatingPointError: The cost is no longer finite.
         """
         self._refuse_to_overwrite(resume)
         task.check_tile_size(data.options.tile_size)
         run = self._start(task, data, config)
-        self._call("on_fit_start", run)
         try:
+            self._call("on_fit_start", run)
             self._train(run, data)
             scores = self._finish(run, data)
         except BaseException as error:
@@ -123,7 +126,9 @@ class Trainer:
         """The loop itself."""
         options, task = self.options, run.task
         budget = self._budget(run)
-        timer = _Timer(self._clock, run.seconds)
+        timer = Timer(
+            self._clock, seconds=run.seconds, seconds_a_step=run.seconds_a_step
+        )
         train_loop = make_train_loop(
             task.train_step, task.log_names, jit_compile=options.jit_compile
         )
@@ -134,15 +139,18 @@ class Trainer:
         )
         predictor = self._predictor(run, data)
         while not budget.is_spent(run.step, run.seconds):
-            steps = self._steps_to_next_event(run.step, budget)
-            logs, run.last_batch = train_loop(batches, tf.constant(steps))
-            timer.advance(run, steps)
             run.horizon = budget.horizon(run.step, run.seconds, run.seconds_a_step)
             task.schedule.horizon.assign(run.horizon)
+            steps = self._steps_to_next_event(run.step, budget)
+            logs, run.last_batch = train_loop(batches, tf.constant(steps))
+            run.step += steps
+            run.seconds = timer.seconds()
+            run.seconds_a_step = timer.seconds_a_step(run.step)
             arrays = {name: values.numpy() for name, values in logs.items()}
-            _require_finite(arrays["cost"], run)
+            require_finite_costs(arrays["cost"], run)
             self._call("on_loop_end", run, arrays)
-            if _is_due(run.step, options.eval_every_steps):
+            is_last = budget.is_spent(run.step, run.seconds)
+            if _is_due(run.step, options.eval_every_steps) and not is_last:
                 examples = data.examples(
                     data.options.eval_split, limit=options.eval_images
                 )
@@ -158,8 +166,10 @@ class Trainer:
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
+        data.check()
+        architecture = task.model.to_json()  # Before the precision of training is set.
         task.set_precision(self.options.precision)
-        task.optimizer.build(task.model.trainable_variables)
+        task.build_optimizer()
         options = data.options
         run = Run(
             directory=self.run_dir,
@@ -169,32 +179,30 @@ class Trainer:
             steps_per_epoch=data.count(options.train_split) / options.batch_size,
             place=self._place,
         )
+        latest = self._checkpoints.latest()
+        if latest is not None:
+            self._restore(run, latest)
+        # Only now, when nothing can be refused any more, may a file be replaced.
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        _write(self.run_dir / ARCHITECTURE, task.model.to_json())
+        write_text(self.run_dir / ARCHITECTURE, architecture)
         resolved = {
             "data": dataclasses.asdict(options),
             "task": dataclasses.asdict(task.options),
             "trainer": dataclasses.asdict(self.options),
         }
         text = yaml.safe_dump({**(config or {}), **resolved}, sort_keys=False)
-        _write(self.run_dir / CONFIG, text)
-        latest = self._checkpoints.latest()
-        if latest is not None:
-            self._restore(run, latest)
+        write_text(self.run_dir / CONFIG, text)
         return run
 
     def _finish(self, run: Run, data: SegmentationData) -> dict[str, float]:
         """Saves the last step and the model; scores it on all validation images."""
-        if not _is_due(run.step, self.options.checkpoint_every_steps):
-            self._save(run)
+        self._save(run)
         run.task.set_precision("float32")
-        partial = self.run_dir / f"partial.{MODEL}"
-        run.task.model.save(partial)
-        partial.replace(self.run_dir / MODEL)
+        write_model(self.run_dir / MODEL, run.task.model)
         split = data.options.eval_split
         scores = evaluate(self._predictor(run, data), data.examples(split))
         record = {**scores, "split": split, "step": run.step, "seconds": run.seconds}
-        _write(self.run_dir / METRICS, json.dumps(record, indent=1) + "\n")
+        write_text(self.run_dir / METRICS, json.dumps(record, indent=1) + "\n")
         self._call("on_eval_end", run, scores)
         return scores
 
@@ -204,6 +212,11 @@ class Trainer:
             raise ValueError(
                 f"{self.run_dir} holds a run already, at step {step_of(latest)}. Go on"
                 " with it (--resume), or give another --run_dir."
+            )
+        if latest is None and (self.run_dir / MODEL).exists():
+            raise ValueError(
+                f"{self.run_dir} holds a trained {MODEL} but no checkpoint to go on"
+                " from. Give another --run_dir."
             )
 
     def _budget(self, run: Run) -> Budget:
@@ -236,75 +249,37 @@ class Trainer:
         )
 
     def _save(self, run: Run) -> None:
+        require_finite_weights(run)
         state = {
             "step": run.step,
             "seconds": run.seconds,
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "seconds_a_step": run.seconds_a_step,
+            "task": run.task.state_dict(),
+            "callbacks": {
+                _class_path(callback): callback.state_dict()
+                for callback in self.callbacks
+            },
         }
-        path = self._checkpoints.save(run.step, _tracked(run.task), state)
+        path = self._checkpoints.save(run.step, run.task.tracked(), state)
         self._call("on_checkpoint", run, path)
 
     def _restore(self, run: Run, path: pathlib.Path) -> None:
-        state = self._checkpoints.restore(path, _tracked(run.task))
+        state = self._checkpoints.restore(path, run.task.tracked())
         run.step, run.seconds = state["step"], state["seconds"]
-        for callback, saved in zip(self.callbacks, state["callbacks"], strict=False):
-            callback.load_state_dict(saved)
+        run.seconds_a_step = state["seconds_a_step"]
+        run.task.load_state_dict(state["task"])
+        for callback in self.callbacks:
+            if (saved := state["callbacks"].get(_class_path(callback))) is not None:
+                callback.load_state_dict(saved)
 
     def _call(self, hook: str, run: Run, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(run, *arguments)
 
 
-class _Timer:
-    """Keeps a run's seconds, and its speed since the first round of steps.
-
-    The first round is left out of the speed because it compiles.
-    """
-
-    def __init__(self, clock: Callable[[], float], seconds_before: float) -> None:
-        self._clock = clock
-        self._zero = clock() - seconds_before
-        self._measured_from: tuple[int, float] | None = None
-
-    def seconds(self) -> float:
-        return self._clock() - self._zero
-
-    def advance(self, run: Run, steps: int) -> None:
-        run.step += steps
-        run.seconds = self.seconds()
-        if self._measured_from is None:
-            self._measured_from = run.step, run.seconds
-            return
-        first_step, first_seconds = self._measured_from
-        run.seconds_a_step = (run.seconds - first_seconds) / (run.step - first_step)
-
-
-def _tracked(task: SegmentationTask) -> dict[str, Any]:
-    """What a checkpoint holds as tensors."""
-    return {
-        "model": task.model,
-        "optimizer": task.optimizer,
-        "horizon": task.schedule.horizon,
-    }
-
-
 def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step > 0 and step % every == 0
 
 
-def _require_finite(costs: np.ndarray[Any, np.dtype[np.float32]], run: Run) -> None:
-    broken = np.flatnonzero(~np.isfinite(costs))
-    if broken.size:
-        step = run.step - len(costs) + int(broken[0]) + 1
-        raise FloatingPointError(
-            f"The cost of step {step} is {costs[broken[0]]}. The checkpoints in"
-            f" {run.directory / CHECKPOINTS} are from before; resume with a lower"
-            " --task.learning_rate, or with --trainer.precision float32."
-        )
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"partial.{path.name}")
-    partial.write_text(text)
-    partial.replace(path)
+def _class_path(callback: Callback) -> str:
+    return f"{type(callback).__module__}.{type(callback).__qualname__}"

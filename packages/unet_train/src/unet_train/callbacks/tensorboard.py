@@ -31,7 +31,10 @@ class TensorBoard(Callback):
         images_every_steps: int = 100,
         writer: Writer | None = None,
     ) -> None:
-        """By default the event file is written into the run folder."""
+        """Without a `writer` of the caller's, which the caller closes, one is made.
+
+        It writes its event file into the run folder and is closed with the run.
+        """
         if images < 1 or images_every_steps < 1:
             raise ValueError(
                 "`images` and `images_every_steps` must be at least 1. Received:"
@@ -40,6 +43,7 @@ class TensorBoard(Callback):
         self.images = images
         self.images_every_steps = images_every_steps
         self._writer = writer
+        self._closes_writer = writer is None
         self._images_written_at = 0
 
     def on_fit_start(self, run: Run) -> None:
@@ -73,12 +77,20 @@ class TensorBoard(Callback):
 
     def on_exception(self, run: Run, error: BaseException) -> None:
         """Closes the file, so that the log is whole."""
-        self._open.close()
+        self._close()
 
     def on_fit_end(self, run: Run) -> None:
         """Shows the last tiles with the trained network; closes the file."""
         self._write_images(run)
-        self._open.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.flush()
+        if self._closes_writer:
+            self._writer.close()
+            self._writer = None
 
     @property
     def _open(self) -> Writer:

@@ -1,0 +1,54 @@
+"""Prediction at the photo's own resolution, with a network whose answer is known."""
+
+import numpy as np
+import pytest
+
+from unet_core import UNetConfig, build_unet
+from unet_train import Predictor
+
+
+@pytest.fixture(scope="module")
+def bright():
+    """A U-Net whose logit is positive where the red channel is above the middle.
+
+    Only the centre of the kernels along the topmost skip is not zero.
+    """
+    model = build_unet(UNetConfig(depth=1, base_filters=1, norm="none", padding="same"))
+    for variable in model.variables:
+        value = np.zeros(variable.shape, np.float32)
+        if variable.path.split("/")[0] in (
+            "encoder_0_conv_1", "encoder_0_conv_2",
+            "decoder_0_conv_1", "decoder_0_conv_2", "logits",
+        ) and "kernel" in variable.path:  # fmt: skip
+            middle = value.shape[0] // 2
+            value[middle, middle, 0, 0] = 50 if "logits" in variable.path else 1
+        variable.assign(value)
+    # ReLU keeps what is above the middle; a bias lets the rest fall below zero.
+    model.get_layer("logits").bias.assign([-5.0])
+    return model
+
+
+@pytest.mark.parametrize("image_size", [None, 40, 200])
+def test_every_pixel_stays_where_it_is(bright, image_size):
+    photo = np.zeros((60, 100, 3), np.uint8)
+    photo[:20, :30] = 255
+    photo[40:, 50:60] = 255
+    mask = Predictor(bright, image_size=image_size)(photo)
+    assert mask.shape == (60, 100)
+    expected = photo[..., 0] > 0
+    # Scaling blurs the edge, by less than the 2.5 pixels that one small pixel covers.
+    inner = np.zeros_like(mask)
+    inner[:17, :27] = inner[43:, 53:57] = True
+    outer = np.zeros_like(mask)
+    outer[:23, :33] = outer[37:, 47:63] = True
+    assert mask[inner].all()
+    assert not mask[~outer].any()
+    if image_size is None:
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_threshold(bright):
+    photo = np.full((20, 20, 3), 255, np.uint8)
+    photo[:10] = 141  # A logit of about 0.3, a probability of about 0.57.
+    assert Predictor(bright, threshold=0.5)(photo).all()
+    assert not Predictor(bright, threshold=0.7)(photo)[:10].any()
