@@ -4,17 +4,13 @@ TFDS finds builders by name only in that folder (it reads no entry points). It h
 `__init__.py`, so files that another wheel installs there are found like TFDS's own.
 """
 
+import pathlib
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+_SOURCE = "registration"
 _TARGET = "tensorflow_datasets/datasets/coco_cats"
-_FILES = {
-    "registration/coco_cats_dataset_builder.py": "coco_cats_dataset_builder.py",
-    "src/coco_cats_tfds/README.md": "README.md",
-    "src/coco_cats_tfds/CITATIONS.bib": "CITATIONS.bib",
-    "src/coco_cats_tfds/TAGS.txt": "TAGS.txt",
-}
 
 
 class TfdsRegistrationHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -28,5 +24,6 @@ class TfdsRegistrationHook(BuildHookInterface):  # type: ignore[type-arg]
           build_data: Hatchling's mutable description of the wheel.
         """
         key = "force_include_editable" if version == "editable" else "force_include"
-        for source, name in _FILES.items():
-            build_data[key][f"{self.root}/{source}"] = f"{_TARGET}/{name}"
+        for path in sorted(pathlib.Path(self.root, _SOURCE).iterdir()):
+            if path.is_file():
+                build_data[key][str(path)] = f"{_TARGET}/{path.name}"

@@ -62,6 +62,8 @@ class CocoCatsConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds `coco_cats` from a folder in COCO's layout."""
 
+    # Description, citation and tags are installed there, as for TFDS's own datasets.
+    pkg_dir_path = tfds.core.tfds_path("datasets/coco_cats")
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS = [
