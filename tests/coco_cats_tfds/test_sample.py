@@ -16,9 +16,10 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from coco_cats_tfds import _pictures, _placement, _scenes
-from coco_cats_tfds._categories import CAT_ID
-from coco_cats_tfds._polygons import (
+from coco_cats_tfds.sample import pictures, placement, scenes, write_sample
+from coco_cats_tfds.sample.categories import CAT_ID
+from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_NAME, PHOTO_SIZE
+from coco_cats_tfds.sample.polygons import (
     Affine,
     Bar,
     Polygon,
@@ -27,11 +28,9 @@ from coco_cats_tfds._polygons import (
     clip_to_rectangle,
     cut_out_bar,
 )
-from coco_cats_tfds.chelsea_outline import OUTLINE, PHOTO_NAME, PHOTO_SIZE
-from coco_cats_tfds.sample import write_sample
 
 SPLITS = {"train2017": 20, "val2017": 7}
-KINDS: tuple[_scenes.SceneKind, ...] = ("empty", "plain", "bar", "crowd")
+KINDS: tuple[scenes.SceneKind, ...] = ("empty", "plain", "bar", "crowd")
 
 
 @pytest.fixture(scope="module")
@@ -225,12 +224,12 @@ def test_bars_leave_several_parts(cocos: dict[str, COCO], split: str) -> None:
 
 
 def test_splits_share_no_background() -> None:
-    train = _scenes.TRAIN.photographs + _scenes.TRAIN.textures
-    validation = _scenes.VALIDATION.photographs + _scenes.VALIDATION.textures
+    train = scenes.TRAIN.photographs + scenes.TRAIN.textures
+    validation = scenes.VALIDATION.photographs + scenes.VALIDATION.textures
     names = collections.Counter(train + validation)
     assert max(names.values()) == 1
     assert PHOTO_NAME not in names
-    for split in (_scenes.TRAIN, _scenes.VALIDATION):
+    for split in (scenes.TRAIN, scenes.VALIDATION):
         assert len(split.photographs) >= 2
         assert len(split.textures) >= 2
     # The two motorcycles are one scene.
@@ -241,25 +240,25 @@ def test_scenes_load_their_own_backgrounds_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded = set()
-    load = _pictures.load_picture
+    load = pictures.load_picture
 
     def spy(name: str) -> Image.Image:
         loaded.add(name)
         return load(name)
 
-    monkeypatch.setattr(_pictures, "load_picture", spy)
+    monkeypatch.setattr(pictures, "load_picture", spy)
     for seed in range(12):
         for kind in KINDS:
             rng = np.random.default_rng(seed)
-            _scenes.draw_scene(rng, _scenes.VALIDATION, kind)
-    own = {*_scenes.VALIDATION.photographs, *_scenes.VALIDATION.textures}
+            scenes.draw_scene(rng, scenes.VALIDATION, kind)
+    own = {*scenes.VALIDATION.photographs, *scenes.VALIDATION.textures}
     assert loaded == own | {PHOTO_NAME}
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("kind", KINDS)
-def test_mask_fits_the_pixels(kind: _scenes.SceneKind, seed: int) -> None:
-    scene = _scenes.draw_scene(np.random.default_rng(seed), _scenes.TRAIN, kind)
+def test_mask_fits_the_pixels(kind: scenes.SceneKind, seed: int) -> None:
+    scene = scenes.draw_scene(np.random.default_rng(seed), scenes.TRAIN, kind)
     height, width, _ = scene.pixels.shape
     parts = [part for cat in scene.cats for part in cat] + list(scene.crowd)
     mask = rasterise(parts, width, height)
@@ -278,7 +277,7 @@ def test_mask_fits_the_pixels(kind: _scenes.SceneKind, seed: int) -> None:
 
 def test_bar_is_outside_the_mask() -> None:
     rng = np.random.default_rng(0)
-    scene = _scenes.draw_scene(rng, _scenes.TRAIN, "bar")
+    scene = scenes.draw_scene(rng, scenes.TRAIN, "bar")
     height, width, _ = scene.pixels.shape
     mask = rasterise(list(scene.cats[0]), width, height)
     largest = max(scene.cats[0], key=area)
@@ -292,12 +291,12 @@ def test_warped_photograph_lies_under_its_outline() -> None:
     """A two-coloured photograph shows the outline's colour inside, to one pixel."""
     size = (320, 240)
     shape = np.array(OUTLINE) * 0.6 + (90.0, 60.0)
-    cover = _pictures.coverage(shape, PHOTO_SIZE)
+    cover = pictures.coverage(shape, PHOTO_SIZE)
     photo = Image.fromarray((np.stack([cover] * 3, axis=2) * 255).astype(np.uint8))
     pose = Affine.similarity(
         scale=0.6, angle=0.2, mirror=True, pivot=(225, 150), target=(150, 130)
     )
-    warped = _pictures.warp(photo, pose, size)[..., 0] > 127
+    warped = pictures.warp(photo, pose, size)[..., 0] > 127
     assert iou(warped, rasterise([pose.apply(shape)], *size)) > 0.98
 
 
@@ -306,9 +305,9 @@ def test_missing_scikit_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModuleNotFoundError(f"No module named {package!r}")
 
     monkeypatch.setattr("importlib.resources.files", fail)
-    _pictures.load_picture.cache_clear()
+    pictures.load_picture.cache_clear()
     with pytest.raises(ValueError, match="pip install scikit-image"):
-        _pictures.load_picture(PHOTO_NAME)
+        pictures.load_picture(PHOTO_NAME)
 
 
 # --- Geometry ------------------------------------------------------------------------
@@ -320,7 +319,7 @@ def test_outline_lies_in_the_photograph_and_is_closed_along_its_border() -> None
     assert (points >= 0).all()
     assert (points <= PHOTO_SIZE).all()
     assert points[0, 1] == points[-1, 1] == 0
-    with _pictures.load_picture(PHOTO_NAME).copy() as photo:
+    with pictures.load_picture(PHOTO_NAME).copy() as photo:
         assert photo.size == PHOTO_SIZE
 
 
@@ -379,7 +378,7 @@ def test_cats_are_visible_enough_and_overlap_little() -> None:
     pairs = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        cats = _placement.place_cats(rng, (320, 240))
+        cats = placement.place_cats(rng, (320, 240))
         for cat in cats:
             whole = area(cat.pose.apply(np.array(OUTLINE)))
             assert sum(map(area, cat.parts)) >= 0.5 * whole
@@ -419,15 +418,15 @@ def test_interrupted_run_leaves_nothing(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    draw = _scenes.draw_scene
+    draw = scenes.draw_scene
 
-    def interrupt(*arguments: Any) -> _scenes.Scene:
+    def interrupt(*arguments: Any) -> scenes.Scene:
         drawn.append(arguments)
         if len(drawn) == 7:
             raise KeyboardInterrupt
         return draw(*arguments)
 
-    monkeypatch.setattr(_scenes, "draw_scene", interrupt)
+    monkeypatch.setattr(scenes, "draw_scene", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_sample(tmp_path / "coco", train=5, validation=5)
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ dataset = tfds.load("coco_cats", split="train", data_dir="OUT")
 ```
 
 The modules: `annotations` reads an instances file, `masks` turns polygons and RLE
-into a mask, `sources` reads and checks image files, `sample` writes a small data set
+into a mask, `sources` reads and checks image files, `sample` writes a small dataset
 in COCO's layout, `coco_cats_dataset_builder` joins them into the TFDS builder.
 """
 

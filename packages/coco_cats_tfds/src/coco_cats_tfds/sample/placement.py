@@ -20,9 +20,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coco_cats_tfds import _pictures
-from coco_cats_tfds._pictures import Size
-from coco_cats_tfds._polygons import (
+from coco_cats_tfds.sample import pictures
+from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_SIZE
+from coco_cats_tfds.sample.pictures import Size
+from coco_cats_tfds.sample.polygons import (
     Affine,
     Bar,
     Polygon,
@@ -30,7 +31,6 @@ from coco_cats_tfds._polygons import (
     clip_to_rectangle,
     cut_out_bar,
 )
-from coco_cats_tfds.chelsea_outline import OUTLINE, PHOTO_SIZE
 
 _OUTLINE: Polygon = np.array(OUTLINE, dtype=np.float64)
 _TRIES = 200
@@ -126,7 +126,7 @@ def _place_cat(
 
 def _overlap(outline: Polygon, other: Polygon, size: Size) -> float:
     """Returns the visible common area as a share of the smaller visible area."""
-    a, b = _pictures.footprint(outline, size), _pictures.footprint(other, size)
+    a, b = pictures.footprint(outline, size), pictures.footprint(other, size)
     return float((a & b).sum() / max(1, min(a.sum(), b.sum())))
 
 

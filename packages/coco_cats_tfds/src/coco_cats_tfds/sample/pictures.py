@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from coco_cats_tfds._polygons import Affine, Bar, Polygon
+from coco_cats_tfds.sample.polygons import Affine, Bar, Polygon
 
 Layer = npt.NDArray[np.float32]
 Coverage = npt.NDArray[np.float32]

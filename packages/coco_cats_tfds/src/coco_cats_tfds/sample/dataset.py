@@ -36,10 +36,10 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from coco_cats_tfds import _scenes
-from coco_cats_tfds._categories import CAT_ID, category_entries
-from coco_cats_tfds._polygons import Polygon
-from coco_cats_tfds._scenes import Backgrounds, Scene, SceneKind
+from coco_cats_tfds.sample import scenes
+from coco_cats_tfds.sample.categories import CAT_ID, category_entries
+from coco_cats_tfds.sample.polygons import Polygon
+from coco_cats_tfds.sample.scenes import Backgrounds, Scene, SceneKind
 
 _LEAST_COUNT = 5
 """Below, a split could not have a fifth without cat."""
@@ -73,8 +73,8 @@ class _Split:
     has_crowd: bool
 
 
-_TRAIN = _Split(0, "train2017", _scenes.TRAIN, has_crowd=True)
-_VALIDATION = _Split(1, "val2017", _scenes.VALIDATION, has_crowd=False)
+_TRAIN = _Split(0, "train2017", scenes.TRAIN, has_crowd=True)
+_VALIDATION = _Split(1, "val2017", scenes.VALIDATION, has_crowd=False)
 
 
 def write_sample(
@@ -145,7 +145,7 @@ def _write_split(draft: pathlib.Path, split: _Split, seed: int, count: int) -> N
     first_id = split.number * _IDS_PER_SPLIT + 1
     for index, kind in enumerate(_plan_kinds(count, split)):
         rng = np.random.default_rng([seed, split.number, index])
-        scene = _scenes.draw_scene(rng, split.backgrounds, kind)
+        scene = scenes.draw_scene(rng, split.backgrounds, kind)
         image = _image_entry(first_id + index, scene)
         Image.fromarray(scene.pixels).save(
             folder / image["file_name"], "JPEG", quality=_JPEG_QUALITY

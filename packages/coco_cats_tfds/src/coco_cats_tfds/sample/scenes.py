@@ -23,11 +23,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from coco_cats_tfds import _pictures, _placement
-from coco_cats_tfds._pictures import Layer, Light, Size
-from coco_cats_tfds._placement import Cat
-from coco_cats_tfds._polygons import Affine, Polygon, cut_out_bar
-from coco_cats_tfds.chelsea_outline import PHOTO_NAME
+from coco_cats_tfds.sample import pictures, placement
+from coco_cats_tfds.sample.chelsea_outline import PHOTO_NAME
+from coco_cats_tfds.sample.pictures import Layer, Light, Size
+from coco_cats_tfds.sample.placement import Cat
+from coco_cats_tfds.sample.polygons import Affine, Polygon, cut_out_bar
 
 SceneKind = Literal["empty", "plain", "bar", "crowd"]
 
@@ -99,20 +99,20 @@ def draw_scene(
     others = [n for n in backgrounds.photographs + backgrounds.textures if n != name]
     for _ in range(_draw_distractor_count(rng, kind)):
         _paint_distractor(rng, canvas, others)
-    backdrop = _pictures.to_pixels(canvas)
+    backdrop = pictures.to_pixels(canvas)
 
-    group = _placement.place_group(rng, size) if kind == "crowd" else []
-    cats = [] if kind == "empty" else _placement.place_cats(rng, size, group)
+    group = placement.place_group(rng, size) if kind == "crowd" else []
+    cats = [] if kind == "empty" else placement.place_cats(rng, size, group)
     for cat in group + cats:
         _paint_cat(rng, canvas, cat)
     visible = [list(cat.parts) for cat in cats]
     if kind == "bar" or (kind == "empty" and rng.random() < 0.25):
-        bar = _placement.draw_bar(rng, size, visible[0] if visible else None)
+        bar = placement.draw_bar(rng, size, visible[0] if visible else None)
         layer = _draw_layer(rng, str(rng.choice(others)), size)
-        _pictures.blend(canvas, layer, _pictures.bar_coverage(bar, size))
+        pictures.blend(canvas, layer, pictures.bar_coverage(bar, size))
         visible = [cut_out_bar(parts, bar) for parts in visible]
     return Scene(
-        pixels=_pictures.to_pixels(canvas),
+        pixels=pictures.to_pixels(canvas),
         backdrop=backdrop,
         cats=tuple(tuple(parts) for parts in visible),
         crowd=tuple(part for cat in group for part in cat.parts),
@@ -136,17 +136,17 @@ def _draw_light(rng: np.random.Generator, tint: float) -> Light:
 
 def _draw_layer(rng: np.random.Generator, name: str, size: Size) -> Layer:
     """Returns a random crop of a picture, mirrored or not, in a random light."""
-    picture = _pictures.load_picture(name)
+    picture = pictures.load_picture(name)
     zoom = min(picture.width / size[0], picture.height / size[1])
     zoom *= float(rng.uniform(0.55, 1.0))
     width, height = size[0] * zoom, size[1] * zoom
     left = float(rng.uniform(0.0, picture.width - width))
     top = float(rng.uniform(0.0, picture.height - height))
-    layer = _pictures.crop(picture, (left, top, left + width, top + height), size)
+    layer = pictures.crop(picture, (left, top, left + width, top + height), size)
     if rng.random() < 0.5:
         layer = np.ascontiguousarray(layer[:, ::-1])
     # Without a strong tint, colour alone would tell the cat from a grey picture.
-    return _draw_light(rng, 0.22 if _pictures.is_grey(name) else 0.06).apply(layer)
+    return _draw_light(rng, 0.22 if pictures.is_grey(name) else 0.06).apply(layer)
 
 
 def _draw_distractor_count(rng: np.random.Generator, kind: SceneKind) -> int:
@@ -167,7 +167,7 @@ def _paint_distractor(
     )
     shape = pose.apply(_draw_unit_shape(rng) * half_sides)
     layer = _draw_layer(rng, str(rng.choice(names)), size)
-    _pictures.blend(canvas, layer, _pictures.coverage(shape, size))
+    pictures.blend(canvas, layer, pictures.coverage(shape, size))
 
 
 def _draw_unit_shape(rng: np.random.Generator) -> Polygon:
@@ -188,7 +188,7 @@ def _draw_unit_shape(rng: np.random.Generator) -> Polygon:
 
 def _paint_cat(rng: np.random.Generator, canvas: Layer, cat: Cat) -> None:
     size = canvas.shape[1], canvas.shape[0]
-    photo = _pictures.load_picture(PHOTO_NAME)
-    layer = _pictures.warp(photo, cat.pose, size, blur=float(rng.uniform(0.0, 0.9)))
-    cover = _pictures.coverage(cat.outline, size)
-    _pictures.blend(canvas, _draw_light(rng, 0.08).apply(layer), cover)
+    photo = pictures.load_picture(PHOTO_NAME)
+    layer = pictures.warp(photo, cat.pose, size, blur=float(rng.uniform(0.0, 0.9)))
+    cover = pictures.coverage(cat.outline, size)
+    pictures.blend(canvas, _draw_light(rng, 0.08).apply(layer), cover)
