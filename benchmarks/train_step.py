@@ -57,7 +57,9 @@ def keras_fit(
     task: SegmentationTask, batches: tf.data.Dataset, steps: int
 ) -> Callable[[], object]:
     """A turn of `model.fit`; it has no ignored pixels, which is in its favour."""
-    task.model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    # By default `model.fit` compiles with XLA, which on a CPU is slower.
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    task.model.compile("adam", loss, jit_compile=False)
     return lambda: task.model.fit(batches, steps_per_epoch=steps, verbose=0)
 
 
