@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 import yaml
 
 from unet_train.cli import _with_true, main
@@ -130,6 +131,38 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, capsys, command, content, fa
         arguments += ["x.jpg", f"--output={tmp_path / 'out'}"]
     assert main([command, *arguments]) == 2
     assert re.search(rf"is not the folder of a run.*{fault}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; --resume goes on from"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM"),
+            2,
+            "out of memory. Lower --data.batch_size",
+        ),
+    ],
+)
+def test_what_stops_a_run_from_outside(
+    tmp_path, capsys, monkeypatch, error, status, text
+):
+    def stop(options):
+        raise error
+
+    monkeypatch.setattr("unet_train.cli._fit", stop)
+    arguments = ["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"]
+    assert main(arguments) == status
+    assert text in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    def stop(options):
+        raise KeyError("ours")
+
+    monkeypatch.setattr("unet_train.cli._fit", stop)
+    with pytest.raises(KeyError, match="ours"):
+        main(["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"])
 
 
 def test_yes_or_no_options_may_stand_alone(tmp_path):
