@@ -19,7 +19,8 @@ PACKAGES = {
     "unet_core": [],
     "unet_train": ["unet_core"],
 }
-TEST_TOOLS = ["pytest", "hypothesis"]
+# dill: the class with which TFDS tests builders imports it.
+TEST_TOOLS = ["pytest", "hypothesis", "dill"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 

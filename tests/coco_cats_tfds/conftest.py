@@ -1,11 +1,17 @@
-"""A COCO folder of four images, small enough to check by hand."""
+"""A COCO folder of four images, small enough to check by hand, and its server."""
 
 from __future__ import annotations
 
+import collections
+import http.server
+import io
 import json
 import os
 import pathlib
-from collections.abc import Callable
+import threading
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,6 +77,83 @@ def make_coco(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
         return root
 
     return make
+
+
+class CocoServer:
+    """Serves a COCO folder as images.cocodataset.org does, with faults on demand.
+
+    Attributes:
+      url: The base address.
+      faults: By path, what becomes of its next requests, one after another: a status
+        to answer with, "drop" (the connection ends in the middle of the body), "cut"
+        (half a body, and nothing says so) or other bytes to send.
+      requests: How often each path was asked for.
+    """
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root = root
+        self.faults: dict[str, list[Any]] = collections.defaultdict(list)
+        self.requests: collections.Counter[str] = collections.Counter()
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), self._handler()
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def content(self, path: str) -> bytes | None:
+        if path == "annotations/annotations_trainval2017.zip":
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in sorted((self.root / "annotations").iterdir()):
+                    archive.write(file, f"annotations/{file.name}")
+            return stream.getvalue()
+        file = self.root / path
+        return file.read_bytes() if file.is_file() else None
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                path = urllib.parse.unquote(self.path).lstrip("/")
+                owner.requests[path] += 1
+                fault = owner.faults[path].pop(0) if owner.faults[path] else None
+                body = owner.content(path)
+                if isinstance(fault, bytes):
+                    fault, body = None, fault
+                if isinstance(fault, int) or body is None:
+                    self.send_response(fault or 404)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                if fault != "cut":
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) // 2] if fault else body)
+
+        return Handler
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[pathlib.Path], CocoServer]]:
+    """Starts servers of COCO folders, on loopback."""
+    servers = []
+
+    def start(root: pathlib.Path) -> CocoServer:
+        servers.append(CocoServer(root))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture(scope="session")

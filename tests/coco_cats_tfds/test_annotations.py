@@ -1,70 +1,139 @@
-"""The index of an instances file."""
+"""The index of an instances file, and every way in which one can be malformed."""
 
+import copy
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from coco_cats_tfds import CocoDataError
-from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.annotations import InstancesIndex, find_categories
+from coco_cats_tfds.categories import CATEGORIES
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.masks import draw_mask
+from coco_cats_tfds.selection import select
+
+GOOD = {
+    "images": [{"id": 1, "file_name": "1.jpg", "height": 20, "width": 30}],
+    "annotations": [
+        {
+            "id": 10,
+            "image_id": 1,
+            "category_id": 17,
+            "segmentation": [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0]],
+            "iscrowd": 0,
+            "area": 18.0,
+            "bbox": [2, 2, 6, 6],
+        }
+    ],
+    "categories": [{"id": 17, "name": "cat", "supercategory": "animal"}],
+}
 
 
-def load(root, split="train2017"):
-    return InstancesIndex.load(root / "annotations" / f"instances_{split}.json")
+def read(content):
+    return InstancesIndex(content, origin="instances.json")
 
 
-def test_an_image_with_either_category_counts(make_coco):
-    index = load(make_coco())
-    records = index.select(index.category_ids(["cat", "dog"]))
-    assert [record.image.id for record in records] == [1, 2, 3]
-    assert [len(record.annotations) for record in records] == [1, 1, 2]
+def changed(*path, value):
+    """The good file with one value replaced."""
+    content = copy.deepcopy(GOOD)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(content).encode()
 
 
-def test_only_annotations_of_the_chosen_category_are_selected(make_coco):
-    index = load(make_coco())
-    records = index.select(index.category_ids(["cat"]))
-    assert [[each.id for each in record.annotations] for record in records] == [
-        [10],
-        [12],
+def test_what_is_read():
+    index = read(json.dumps(GOOD).encode())
+    assert index.images[1].file_name == "1.jpg"
+    (annotation,) = index.by_image({17})[1]
+    assert annotation.area == 18
+    assert json.loads(bytes(annotation.segmentation)) == [
+        [2.0, 2.0, 8.0, 2.0, 8.0, 8.0]
     ]
+    assert not index.by_image({18})
 
 
-def test_unknown_category_names_the_nearest(make_coco):
-    with pytest.raises(CocoDataError, match=r"'teddybear'.*nearest.*'teddy bear'"):
-        load(make_coco()).category_ids(["teddybear"])
+def test_fields_that_other_tools_leave_out():
+    """COCO's own files have iscrowd, area and supercategory; the format is older."""
+    content = copy.deepcopy(GOOD)
+    for name in ("iscrowd", "area", "bbox"):
+        del content["annotations"][0][name]
+    del content["categories"][0]["supercategory"]
+    (annotation,) = read(json.dumps(content).encode()).annotations
+    assert (annotation.iscrowd, annotation.area) == (0, None)
+
+
+def test_unknown_category_names_the_nearest():
+    with pytest.raises(CocoDataError, match=r"'teddybear' in COCO.*'teddy bear'"):
+        find_categories(["teddybear"], CATEGORIES, origin="COCO")
+
+
+def test_all_of_coco():
+    assert len(CATEGORIES) == 80
+    every = find_categories([each.name for each in CATEGORIES], CATEGORIES, origin="")
+    assert every == {each.id for each in CATEGORIES}
+    groups = {each.supercategory for each in CATEGORIES}
+    assert len(groups) == 12
+    assert find_categories(sorted(groups), CATEGORIES, origin="") == every
 
 
 def test_missing_file_names_path_and_layout(tmp_path):
-    with pytest.raises(CocoDataError, match=r"instances_train2017\.json: No such file"):
-        load(tmp_path)
+    with pytest.raises(CocoDataError, match=r"x\.json: No such file.*must hold"):
+        InstancesIndex.load(tmp_path / "x.json")
 
 
-def test_cut_off_file_is_named(make_coco):
-    root = make_coco()
-    path = root / "annotations" / "instances_train2017.json"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CocoDataError, match=r"instances_train2017.*truncated"):
-        load(root)
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "truncated"),
+        (json.dumps(GOOD).encode()[:200], "truncated"),
+        (b"\xff\xfe", "malformed"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b'{"images": []}', "missing required field `annotations`"),
+        (b"[" * 100_000, "not a COCO instances file"),
+        (changed("images", value={}), "got `object` - at `\\$.images`"),
+        (changed("images", 0, "id", value="1"), r"got `str` - at `\$.images\[0\].id`"),
+        (changed("images", 0, "height", value=0), "`int` >= 1 - at .*height"),
+        (changed("images", 0, "height", value=-20), "`int` >= 1"),
+        (changed("images", 0, "width", value=None), "got `null`"),
+        (changed("images", 0, "width", value=65_536), "`int` <= 65535"),
+        (changed("images", 0, "width", value=10**30), "Expected|range"),
+        (changed("images", 0, "file_name", value=7), "Expected `str`, got `int`"),
+        (changed("annotations", 0, "iscrowd", value=2), "`int` <= 1"),
+        (changed("annotations", 0, "area", value="18"), "got `str` - at .*area"),
+        (changed("annotations", 0, "area", value=float("nan")), "malformed"),
+        (changed("annotations", 0, "image_id", value=[1]), "got `array`"),
+        (
+            changed("annotations", 0, "segmentation", value=[[float("inf")] * 6]),
+            "malformed",
+        ),
+        (changed("categories", 0, "name", value=None), "got `null`"),
+        (
+            changed("images", value=GOOD["images"] * 3),
+            r"1 image ids occur more than once, the first \[1\]",
+        ),
+    ],
+)
+def test_what_is_no_instances_file(content, fault):
+    with pytest.raises(CocoDataError, match=rf"^instances\.json.*{fault}"):
+        read(content)
 
 
-def test_file_of_another_kind_is_named(make_coco):
-    with pytest.raises(CocoDataError, match=r"missing required field `segmentation`"):
-        load(make_coco(annotations=[{"id": 1, "image_id": 1, "category_id": 17}]))
-
-
-def test_annotation_of_an_unlisted_image_is_named(make_coco):
-    annotations = [
-        {"id": 7, "image_id": 99, "category_id": 17, "segmentation": [], "iscrowd": 0}
-    ]
-    index = load(make_coco(annotations=annotations))
-    with pytest.raises(CocoDataError, match="annotation 7 belongs to image 99"):
-        index.select({17})
-
-
-def test_an_image_id_that_occurs_twice_is_refused(make_coco):
-    root = make_coco()
-    path = root / "annotations" / "instances_train2017.json"
-    content = json.loads(path.read_text())
-    content["images"].append(content["images"][0])
-    path.write_text(json.dumps(content))
-    with pytest.raises(CocoDataError, match="an image id occurs twice among 5 images"):
-        load(root)
+@given(st.integers(0, 10_000), st.binary(max_size=6), st.integers(0, 6))
+@settings(max_examples=500, deadline=None)
+def test_damage_anywhere_gives_a_mask_or_our_error(position, insert, deleted):
+    """Bytes replaced anywhere in the file: read, selected and drawn, or refused."""
+    good = json.dumps(GOOD).encode()
+    at = position % len(good)
+    content = good[:at] + insert + good[at + deleted :]
+    try:
+        for record in select(read(content), Choice()).records:
+            size = {"height": record.image.height, "width": record.image.width}
+            if size["height"] * size["width"] < 1 << 20:
+                mask = draw_mask(record.annotations, **size).mask
+                assert mask.shape == (*size.values(), 1)
+    except CocoDataError:
+        pass

@@ -64,7 +64,7 @@ WIDE = [[2.0, 6.0, 28.0, 6.0, 28.0, 10.0, 2.0, 10.0]]
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_crowds_are_ignored_where_no_single_instance_covers_them(order):
     both = [make(SQUARE), make(WIDE, iscrowd=1)]
-    drawn = draw_mask([both[i] for i in order], height=HEIGHT, width=WIDTH)
+    drawn = draw_mask([both[i] for i in order], height=HEIGHT, width=WIDTH).mask
     single, crowd = decode(SQUARE), decode(WIDE)
     assert drawn.shape == (HEIGHT, WIDTH, 1)
     assert drawn.dtype == np.uint8
@@ -74,8 +74,28 @@ def test_crowds_are_ignored_where_no_single_instance_covers_them(order):
 
 def test_crowds_as_foreground():
     annotations = [make(SQUARE), make(WIDE, iscrowd=1)]
-    drawn = draw_mask(annotations, height=HEIGHT, width=WIDTH, crowd="foreground")
+    options = {"height": HEIGHT, "width": WIDTH}
+    drawn = draw_mask(annotations, **options, crowd="foreground").mask
     np.testing.assert_array_equal(drawn[..., 0], decode(SQUARE) | decode(WIDE))
+    drawn = draw_mask(annotations, **options, crowd="background").mask
+    np.testing.assert_array_equal(drawn[..., 0], decode(SQUARE))
+
+
+@pytest.mark.parametrize("crowd", ["ignore", "foreground", "background"])
+def test_ignored_annotations_lie_under_all_others(crowd):
+    size = {"height": HEIGHT, "width": WIDTH}
+    drawn = draw_mask([make(SQUARE)], **size, crowd=crowd, ignored=[make(WIDE)]).mask
+    expected = np.where(decode(WIDE), 255, 0)
+    expected[decode(SQUARE)] = 1
+    np.testing.assert_array_equal(drawn[..., 0], expected)
+
+
+def test_what_covers_no_pixel_is_named():
+    outside = [[100.0, 100.0, 120.0, 100.0, 120.0, 120.0]]
+    annotations = [make(SQUARE, id=1), make(outside, id=2)]
+    drawing = draw_mask(annotations, height=HEIGHT, width=WIDTH)
+    assert drawing.unseen == (2,)
+    np.testing.assert_array_equal(drawing.mask[..., 0], decode(SQUARE))
 
 
 @pytest.mark.parametrize(
@@ -85,17 +105,27 @@ def test_crowds_as_foreground():
         ([[1, 1, 5, 5]], "4 numbers"),  # pycocotools would draw a box.
         ([[1, 1, 5, 5, 9]], "5 numbers"),
         ([[1, 1, 5, 5, 9, 9, 3]], "7 numbers"),
-        ([[1, 1, 5, 5, 9, "9"]], "not a flat list of numbers"),
-        ([1, 2, 3, 4, 5, 6], "not a flat list of numbers"),
+        ([[1, 1, 5, 5, 9, "9"]], r"Expected `float`, got `str` - at `\$\[0\]\[5\]"),
+        ([[1, 1, 5, 5, 9, True]], "Expected `float`, got `bool`"),
+        ([[1, 1, 5, 5, 9, None]], "Expected `float`, got `null`"),
+        ([1, 2, 3, 4, 5, 6], "Expected `array`, got `int`"),
         ([[1, 1, 5, 5, 1e300, 9]], "coordinate 1e\\+300"),
-        ("abc", "neither"),
+        ([[1, 1, 5, 5, float("nan"), 9]], "malformed"),
+        ([[1, 1, 5, 5, float("-inf"), 9]], "malformed"),
+        ([[0, 0, 9e4, 9e4] * 100], "outline of 35820000 pixels"),
+        ("abc", "Expected `object \\| array`, got `str`"),
+        (None, "Expected `object \\| array`, got `null`"),
         ({"size": [HEIGHT, WIDTH], "counts": [10, 5]}, "covers 15 of 768"),
         ({"size": [HEIGHT, WIDTH], "counts": [760, 500]}, "covers 1260 of 768"),
-        ({"size": [HEIGHT, WIDTH], "counts": [-5, 773]}, "not a list of lengths"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-5, 773]}, "Expected `int` >= 0"),
         ({"size": [WIDTH, HEIGHT], "counts": [768]}, r"\[32, 24\] is not"),
         ({"size": [HEIGHT, WIDTH], "counts": "0\u00e4"}, "character"),
         ({"size": [HEIGHT, WIDTH], "counts": "o"}, "middle of a number"),
-        ({"size": [HEIGHT, WIDTH]}, "counts are not"),
+        ({"size": [HEIGHT, WIDTH], "counts": "o" * 99}, "more than 64 bits"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1e300]}, "Expected"),
+        ({"size": [HEIGHT, WIDTH], "counts": [2**70]}, "covers"),
+        ({"size": [HEIGHT], "counts": [768]}, "length 2"),
+        ({"size": [HEIGHT, WIDTH]}, "required field `counts`"),
     ],
 )
 def test_what_does_not_decode_is_named(segmentation, fault):

@@ -16,8 +16,8 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from coco_cats_tfds.categories import CAT_ID
 from coco_cats_tfds.sample import pictures, placement, scenes, write_sample
-from coco_cats_tfds.sample.categories import CAT_ID
 from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_NAME, PHOTO_SIZE
 from coco_cats_tfds.sample.polygons import (
     Affine,

@@ -1,9 +1,10 @@
-"""The typed index of a COCO instances file: which images show which categories.
+"""The typed index of a COCO instances file: images, annotations, categories.
 
 ```python
 index = InstancesIndex.load("annotations/instances_val2017.json")
-for record in index.select(index.category_ids(["cat", "dog"])):
-    print(record.image.file_name, len(record.annotations))
+cats = index.category_ids(["cat"])
+for image_id, annotations in index.by_image(cats).items():
+    print(index.images[image_id].file_name, len(annotations))
 ```
 
 Only the fields that the dataset needs are decoded. A segmentation stays raw JSON until
@@ -15,32 +16,40 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import pathlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated
 
 import msgspec
+from etils import epath
 
 from coco_cats_tfds.errors import CocoDataError
 
+# The format of a JPEG has no room for more rows or columns.
+Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 
-class Image(msgspec.Struct, frozen=True):
+
+class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels."""
 
     id: int
     file_name: str
-    height: int
-    width: int
+    height: Side
+    width: Side
 
 
-class Annotation(msgspec.Struct, frozen=True):
-    """One entry of `annotations`: one instance, or a crowd (`iscrowd` 1)."""
+class Annotation(msgspec.Struct, frozen=True, gc=False):
+    """One entry of `annotations`: one instance, or a crowd (`iscrowd` 1).
+
+    `area` is in pixels, as recorded by COCO; other files may lack it.
+    """
 
     id: int
     image_id: int
     category_id: int
     segmentation: msgspec.Raw
-    iscrowd: int = 0
+    iscrowd: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    area: float | None = None
 
 
 class Category(msgspec.Struct, frozen=True):
@@ -59,29 +68,57 @@ class _Instances(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class ImageRecord:
-    """An image with those of its annotations that were selected."""
+    """An image with those of its annotations that were selected.
+
+    Attributes:
+      image: The entry of the instances file.
+      annotations: To be drawn: foreground, or what the rule for crowds says.
+      ignored: To be drawn as ignored pixels where none of the others lies.
+    """
 
     image: Image
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[Annotation, ...] = ()
+    ignored: tuple[Annotation, ...] = ()
 
 
 class InstancesIndex:
     """Images, annotations and categories of one instances file.
 
     Attributes:
-      path: The file that was read.
-      categories: Every category of the file, in its order.
+      origin: Where the file was read, for messages.
+      images: Every image by id, in the order of the file.
+      annotations: Every annotation, in the order of the file.
+      categories: Every category, in the order of the file.
     """
 
-    def __init__(self, path: pathlib.Path, instances: _Instances) -> None:
-        self.path = path
-        self.categories = tuple(instances.categories)
-        self._annotations = instances.annotations
-        self._images = {image.id: image for image in instances.images}
-        if len(self._images) != len(instances.images):
+    def __init__(self, content: bytes, *, origin: object) -> None:
+        """Decodes an instances file.
+
+        Args:
+          content: The file's bytes: JSON in COCO's instances format.
+          origin: Where they came from.
+
+        Raises:
+          CocoDataError: Not JSON, a field is absent or of another type, or an image id
+            occurs twice.
+        """
+        try:
+            instances = msgspec.json.decode(content, type=_Instances)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CocoDataError(
-                f"{path}: an image id occurs twice among {len(instances.images)}"
-                " images. Give every image an id of its own."
+                f"{origin} is not a COCO instances file: {error}. It may be cut off or"
+                " of another kind (captions, keypoints); fetch or extract it again."
+            ) from error
+        self.origin = origin
+        self.categories = tuple(instances.categories)
+        self.annotations = instances.annotations
+        self.images = {image.id: image for image in instances.images}
+        if len(self.images) != len(instances.images):
+            times = Counter(image.id for image in instances.images)
+            twice = sorted(id for id, count in times.items() if count > 1)
+            raise CocoDataError(
+                f"{origin}: {len(twice)} image ids occur more than once, the first"
+                f" {twice[:5]}. Give every image an id of its own."
             )
 
     @classmethod
@@ -92,68 +129,64 @@ class InstancesIndex:
           path: A JSON file in COCO's instances format.
 
         Raises:
-          CocoDataError: The file is missing, is not JSON or lacks a field.
+          CocoDataError: The file cannot be read or is not an instances file.
         """
-        path = pathlib.Path(path)
         try:
-            content = path.read_bytes()
+            content = epath.Path(path).read_bytes()
         except OSError as error:
             raise CocoDataError(
-                f"Cannot read the annotations {path}: {error.strerror}. The COCO"
-                " folder must hold annotations/instances_train2017.json and"
-                " annotations/instances_val2017.json."
+                f"Cannot read the annotations {path}: {error.strerror or error}. The"
+                " COCO folder must hold annotations/instances_train2017.json and"
+                " annotations/instances_val2017.json, or"
+                " annotations_trainval2017.zip."
             ) from error
-        try:
-            instances = msgspec.json.decode(content, type=_Instances)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CocoDataError(
-                f"{path} is not a COCO instances file: {error}. It may be cut off or"
-                " of another kind (captions, keypoints); fetch or extract it again."
-            ) from error
-        return cls(path, instances)
+        return cls(content, origin=path)
 
     def category_ids(self, names: Sequence[str]) -> frozenset[int]:
-        """The ids of categories given by name.
+        """The ids of categories given by name or by supercategory.
 
         Raises:
           CocoDataError: A name is not in the file; the text gives the nearest ones.
         """
-        ids = {category.name: category.id for category in self.categories}
-        for name in names:
-            if name not in ids:
-                near = difflib.get_close_matches(name, ids, n=3, cutoff=0.5)
-                raise CocoDataError(
-                    f"Unknown category {name!r} in {self.path}. "
-                    + (f"The nearest names are {near}. " if near else "")
-                    + f"All {len(ids)} names: {sorted(ids)}."
-                )
-        return frozenset(ids[name] for name in names)
+        return find_categories(names, self.categories, origin=self.origin)
 
-    def select(self, category_ids: Iterable[int]) -> list[ImageRecord]:
-        """The images that show at least one of the categories, by ascending id.
+    def by_image(self, category_ids: Collection[int]) -> dict[int, list[Annotation]]:
+        """The annotations of these categories, in file order, by image id."""
+        found: dict[int, list[Annotation]] = defaultdict(list)
+        for annotation in self.annotations:
+            if annotation.category_id in category_ids:
+                found[annotation.image_id].append(annotation)
+        return found
 
-        Args:
-          category_ids: COCO category ids; an image with any of them counts.
 
-        Returns:
-          One record an image, with its annotations of these categories in file order.
+def find_categories(
+    names: Sequence[str], categories: Iterable[Category], *, origin: object
+) -> frozenset[int]:
+    """The ids of categories given by name; a supercategory stands for all of its own.
 
-        Raises:
-          CocoDataError: An annotation names an image that the file does not list.
-        """
-        wanted = frozenset(category_ids)
-        by_image: dict[int, list[Annotation]] = defaultdict(list)
-        for annotation in self._annotations:
-            if annotation.category_id in wanted:
-                by_image[annotation.image_id].append(annotation)
-        for image_id, of_image in by_image.items():
-            if image_id not in self._images:
-                raise CocoDataError(
-                    f"{self.path}: annotation {of_image[0].id} belongs to image"
-                    f" {image_id}, which the file does not list. Add the image or"
-                    " remove the annotation."
-                )
-        return [
-            ImageRecord(self._images[image_id], tuple(by_image[image_id]))
-            for image_id in sorted(by_image)
-        ]
+    Args:
+      names: E.g. `["cat", "vehicle"]`. Where a name is both, the category counts.
+      categories: All that there are.
+      origin: Where they are listed, for the error's text.
+
+    Raises:
+      CocoDataError: A name is neither; the text gives the nearest ones.
+    """
+    ids: dict[str, set[int]] = defaultdict(set)
+    groups: dict[str, set[int]] = defaultdict(set)
+    for category in categories:
+        ids[category.name].add(category.id)
+        groups[category.supercategory].add(category.id)
+    groups.pop("", None)
+    found: set[int] = set()
+    for name in names:
+        if name not in ids and name not in groups:
+            near = difflib.get_close_matches(name, [*ids, *groups], n=3, cutoff=0.5)
+            raise CocoDataError(
+                f"Unknown category {name!r} in {origin}. "
+                + (f"The nearest names are {near}. " if near else "")
+                + f"All {len(ids)} names: {sorted(ids)}. Supercategories:"
+                f" {sorted(groups)}."
+            )
+        found |= ids.get(name) or groups[name]
+    return frozenset(found)

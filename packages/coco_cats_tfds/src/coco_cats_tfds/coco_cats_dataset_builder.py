@@ -1,66 +1,78 @@
 """The TFDS builder `coco_cats`: COCO images with a binary mask.
 
 ```sh
-tfds build coco_cats --manual_dir COCO --data_dir OUT
-tfds build coco_cats --manual_dir COCO --data_dir OUT \
-    --config '{"name": "pets", "categories": ["cat", "dog"]}'
+tfds build coco_cats --data_dir OUT                      # fetches what it needs
+tfds build coco_cats --data_dir OUT --manual_dir COCO    # takes it from a folder
+tfds build coco_cats --data_dir OUT \
+    --config '{"name": "pets", "categories": ["cat", "dog"], "negatives": 0.5}'
 ```
 """
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from coco_cats_tfds.annotations import ImageRecord, InstancesIndex
+from coco_cats_tfds.annotations import ImageRecord, find_categories
+from coco_cats_tfds.categories import CATEGORIES
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.download import COCO_URL, CocoDownload
 from coco_cats_tfds.errors import CocoDataError
-from coco_cats_tfds.masks import CROWD_RULES, CrowdRule, draw_mask
-from coco_cats_tfds.sources import LocalSource
+from coco_cats_tfds.examples import make_examples
+from coco_cats_tfds.inputs import CocoFolder, CocoInputs
+from coco_cats_tfds.selection import select
+from coco_cats_tfds.sources import Source
+from coco_cats_tfds.writer import DeterministicExampleWriter
 
-# The splits of the dataset, and the name that COCO 2017 gives to each.
-_SPLITS = {"train": "train2017", "validation": "val2017"}
+SPLITS = {"train": "train2017", "validation": "val2017"}
+"""The splits of the dataset, and the name that COCO 2017 gives to each."""
 
 
-@dataclasses.dataclass(eq=False)
-class CocoCatsConfig(tfds.core.BuilderConfig):
-    """What to build. As JSON: `--config '{"name": "pets", "categories": [...]}'`.
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
+    """What to build and how. As JSON: `--config '{"name": "pets", "crowd": "ignore"}'`.
 
     Attributes:
       name: Of the configuration; the folder under which the dataset is stored.
-      categories: COCO category names. An image that shows any of them counts, and the
-        mask is the union of all their instances.
-      crowd: What becomes of crowd regions: "ignore" (255 where no single instance
-        covers them) or "foreground" (1, as in the original of 2018).
+      base_url: Where COCO is fetched from when there is no `manual_dir`.
+      workers: Threads that read and draw; 0 takes one a core.
+      beam: Build with Apache Beam, on one machine or many.
     """
 
-    categories: tuple[str, ...] = ("cat",)
-    crowd: CrowdRule = "ignore"
+    base_url: str = COCO_URL
+    workers: int = 0
+    beam: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.categories, str) or not self.categories:
-            raise CocoDataError(
-                "`categories` must be a list of at least one COCO category name, e.g."
-                f' ["cat", "dog"]. Received: {self.categories!r}'
-            )
-        if self.crowd not in CROWD_RULES:
-            raise CocoDataError(
-                f"`crowd` must be one of {list(CROWD_RULES)}. Received: {self.crowd!r}"
-            )
-        self.categories = tuple(self.categories)
+        """Refuses what cannot be built.
 
-    @property
-    def choice(self) -> dict[str, Any]:
-        """What decides over the content of the dataset, as JSON."""
-        return {"categories": list(self.categories), "crowd": self.crowd}
+        Raises:
+          CocoDataError: A field has an impossible value.
+        """
+        super().__post_init__()
+        if not str(self.base_url).startswith(("http://", "https://")):
+            raise CocoDataError(
+                "`base_url` must begin with http:// or https://. Received:"
+                f" {self.base_url!r}. For a folder use --manual_dir."
+            )
+        if type(self.workers) is not int or self.workers < 0:
+            raise CocoDataError(
+                "`workers` must be a whole number of threads, or 0 for one a core."
+                f" Received: {self.workers!r}"
+            )
+        if type(self.beam) is not bool:
+            raise CocoDataError(
+                f"`beam` must be true or false. Received: {self.beam!r}"
+            )
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds `coco_cats` from a folder in COCO's layout."""
+    """Builds `coco_cats` from COCO's annotations and images."""
 
     # Description, citation and tags are installed there, as for TFDS's own datasets.
     pkg_dir_path = tfds.core.tfds_path("datasets/coco_cats")
@@ -70,10 +82,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         CocoCatsConfig(name="cats", description="Cats: every image that shows one.")
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-    Pass --manual_dir a folder in COCO's layout: train2017/ and val2017/ with the
-    JPEGs, and annotations/instances_train2017.json and instances_val2017.json,
-    extracted from COCO's train2017.zip, val2017.zip and
-    annotations_trainval2017.zip. `coco-cats sample DIR` writes a small one.
+    Optional: without --manual_dir, the annotations and the images that are needed are
+    fetched. A folder given with --manual_dir must have COCO's layout: train2017/,
+    val2017/ and annotations/instances_{train,val}2017.json, or in the place of any of
+    these COCO's zip: train2017.zip, val2017.zip, annotations_trainval2017.zip.
+    `coco-cats sample DIR` writes a small one.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -83,7 +96,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           CocoDataError: The configuration's name stands for another choice already.
         """
         super().__init__(**options)
-        built, wanted = dict(self.info.metadata), self.builder_config.choice
+        self._counts: dict[str, Counts] = {}
+        built = self.info.metadata.get("choice")
+        wanted = self.builder_config.as_json()
         if self.is_prepared() and built != wanted:
             raise CocoDataError(
                 f"{self.data_path} was built with {built}, not with {wanted}. Give this"
@@ -111,48 +126,110 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "segmentation_mask"),
-            metadata=tfds.core.MetadataDict(self.builder_config.choice),
+            metadata=tfds.core.MetadataDict(choice=self.builder_config.as_json()),
             homepage="https://cocodataset.org",
         )
 
+    def download_and_prepare(
+        self,
+        *,
+        download_config: tfds.download.DownloadConfig | None = None,
+        **options: Any,
+    ) -> None:
+        """Builds the dataset unless it is there; arguments as in TFDS.
+
+        Raises:
+          CocoDataError: The input cannot be used. Nothing is left that looks finished.
+        """
+        manual_dir = download_config and download_config.manual_dir
+        if manual_dir and not tfds.core.Path(manual_dir).expanduser().is_dir():
+            raise CocoDataError(
+                f"--manual_dir {manual_dir} does not exist or is no folder. Without"
+                " --manual_dir, COCO is fetched from the net."
+            )
+        super().download_and_prepare(download_config=download_config, **options)
+
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        """One generator a split, after all inputs were found."""
-        root = pathlib.Path(dl_manager.manual_dir)
+    ) -> dict[str, Any]:
+        """One generator (or Beam transform) a split, after all inputs were found."""
+        coco = self._inputs(dl_manager)
         splits = {}
-        for split, coco_split in _SPLITS.items():
-            index = InstancesIndex.load(
-                root / "annotations" / f"instances_{coco_split}.json"
-            )
-            records = index.select(index.category_ids(self.builder_config.categories))
-            if not records:
+        for split, coco_split in SPLITS.items():
+            index = coco.index(coco_split)
+            selection = select(index, self.builder_config.choice)
+            if not any(record.annotations for record in selection.records):
                 raise CocoDataError(
-                    f"No image in {index.path} shows any of"
-                    f" {list(self.builder_config.categories)}, and TFDS has no empty"
-                    " splits. Choose other categories, or add images."
+                    f"No image in {index.origin} shows any of"
+                    f" {list(self.builder_config.categories)} as configured, and TFDS"
+                    " has no empty splits. Choose other categories, or add images."
+                    f" Left out: {dict(selection.omitted.left_out)}."
                 )
-            source = LocalSource(root / coco_split)
-            splits[split] = self._generate_examples(records, source)
+            images = [record.image for record in selection.records]
+            self._counts[split] = selection.omitted
+            splits[split] = self._generate_examples(
+                split, selection.records, coco.source(coco_split, images)
+            )
         return splits
 
+    def _inputs(self, dl_manager: tfds.download.DownloadManager) -> CocoInputs:
+        try:
+            return CocoFolder(dl_manager.manual_dir)
+        except AssertionError:  # There is no such folder.
+            pass
+        config = self.builder_config
+        names = [*config.categories, *config.negatives_like]
+        find_categories(names, CATEGORIES, origin="COCO")
+        omit = config.on_invalid == "omit"
+        return CocoDownload(dl_manager, config.base_url, omit_absent=omit)
+
     def _generate_examples(
-        self, records: Sequence[ImageRecord], source: LocalSource
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        self, split: str, records: Sequence[ImageRecord], source: Source
+    ) -> Any:
         """Yields image id and example for every record."""
-        for record in records:
-            image = record.image
-            yield (
-                image.id,
-                {
-                    "image": source.read(image),
-                    "segmentation_mask": draw_mask(
-                        record.annotations,
-                        height=image.height,
-                        width=image.width,
-                        crowd=self.builder_config.crowd,
-                    ),
-                    "image/id": image.id,
-                    "image/filename": image.file_name,
-                },
+        if self.builder_config.beam:
+            from coco_cats_tfds import beam_pipeline
+
+            return beam_pipeline.generate_examples(
+                records,
+                source,
+                self.builder_config.choice,
+                counts_path=self._beam_counts_path(split),
             )
+        return self._generate_on_threads(split, records, source)
+
+    def _generate_on_threads(
+        self, split: str, records: Sequence[ImageRecord], source: Source
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        config = self.builder_config
+        for outcome in make_examples(
+            records, source, config.choice, workers=config.workers
+        ):
+            self._counts[split] += outcome.counts
+            if outcome.example is not None:
+                yield outcome.example["image/id"], outcome.example
+
+    def _beam_counts_path(self, split: str) -> Any:
+        return self.data_path / f"counts-{split}.json"
+
+    def _example_writer(self) -> DeterministicExampleWriter:
+        return DeterministicExampleWriter(self.info.file_format)
+
+    def _download_and_prepare(self, *args: Any, **options: Any) -> None:
+        """Adds what was counted to the info, before TFDS writes it."""
+        super()._download_and_prepare(*args, **options)
+        if self.builder_config.beam:
+            from coco_cats_tfds import beam_pipeline
+
+            for split in self._counts:
+                path = self._beam_counts_path(split)
+                self._counts[split] += beam_pipeline.read_counts(path)
+                path.unlink()
+        self.info.metadata["counts"] = {
+            split: counts.as_json() for split, counts in self._counts.items()
+        }
+
+    def _post_download_and_prepare_hook(self) -> None:
+        """Says what was built and what was left out."""
+        for split, counts in self._counts.items():
+            print(counts.report(split))

@@ -1,7 +1,8 @@
 """From COCO segmentations to one mask: polygons, uncompressed and compressed RLE.
 
 ```python
-mask = draw_mask(record.annotations, height=480, width=640)  # uint8 [480, 640, 1]
+drawing = draw_mask(record.annotations, height=480, width=640)
+drawing.mask  # uint8 [480, 640, 1] of 0, 1 and 255
 ```
 
 pycocotools draws; this module checks first, because pycocotools trusts its input (a
@@ -10,8 +11,9 @@ polygon of two points is taken for a box, an RLE that overruns writes past its b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -25,14 +27,38 @@ BACKGROUND = 0
 FOREGROUND = 1
 IGNORE = 255
 
-CrowdRule = Literal["ignore", "foreground"]
+CrowdRule = Literal["ignore", "foreground", "background"]
 CROWD_RULES: tuple[str, ...] = get_args(CrowdRule)
 
-# pycocotools walks along a polygon's edges pixel by pixel, so a coordinate far outside
-# the image costs time and memory without end.
+# pycocotools walks along a polygon's edges pixel by pixel, inside the image or not, so
+# these bound its time and memory. The longest outline in COCO is far below.
 _FARTHEST_COORDINATE = 100_000.0
+_LONGEST_OUTLINE = 10_000_000.0
 
 Mask = npt.NDArray[np.uint8]
+_Encoded = dict[str, Any]
+"""A compressed RLE as pycocotools has it: `{"size": [h, w], "counts": bytes}`."""
+
+
+class _Rle(msgspec.Struct):
+    size: tuple[int, int]
+    counts: str | list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
+_decode_json = msgspec.json.Decoder(list[list[float]] | _Rle).decode
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A mask and what was noticed while drawing it.
+
+    Attributes:
+      mask: uint8 [height, width, 1]: 0 background, 1 foreground, 255 ignored.
+      unseen: Ids of annotations that cover no pixel, e.g. outside the image.
+    """
+
+    mask: Mask
+    unseen: tuple[int, ...]
 
 
 def draw_mask(
@@ -41,29 +67,41 @@ def draw_mask(
     height: int,
     width: int,
     crowd: CrowdRule = "ignore",
-) -> Mask:
+    ignored: Iterable[Annotation] = (),
+) -> Drawing:
     """Draws the union of all annotations of one image.
 
     Args:
       annotations: The instances and crowds to draw.
       height: Of the image, in pixels.
       width: Of the image, in pixels.
-      crowd: What becomes of crowd regions: "ignore" marks them 255 where no single
-        instance covers them, "foreground" marks them 1.
-
-    Returns:
-      uint8 [height, width, 1] of 0 (background), 1 (foreground) and 255 (ignored).
+      crowd: What becomes of crowd regions where no single instance covers them:
+        "ignore" marks them 255, "foreground" 1, "background" 0.
+      ignored: Marked 255 where none of `annotations` is foreground.
 
     Raises:
       CocoDataError: A segmentation does not decode; the text names the annotation.
     """
-    mask = np.zeros((height, width), np.uint8)
-    crowd_value = FOREGROUND if crowd == "foreground" else IGNORE
-    # Crowds first, so that single instances win where both lie.
-    for annotation in sorted(annotations, key=lambda each: not each.iscrowd):
-        region = decode_segmentation(annotation, height=height, width=width)
-        mask[region] = crowd_value if annotation.iscrowd else FOREGROUND
-    return mask[..., np.newaxis]
+    layers: dict[str, list[_Encoded]] = {
+        "ignore": [],
+        "foreground": [],
+        "background": [],
+    }
+    unseen = []
+    for annotation, layer in [
+        *((each, crowd if each.iscrowd else "foreground") for each in annotations),
+        *((each, "ignore") for each in ignored),
+    ]:
+        encoded = encode_segmentation(annotation, height=height, width=width)
+        layers[layer].append(encoded)
+        if not coco_mask.area(encoded):
+            unseen.append(annotation.id)
+    mask = np.full((height, width), BACKGROUND, np.uint8)
+    # Foreground last: single instances win over what is ignored around them.
+    for layer, value in (("ignore", IGNORE), ("foreground", FOREGROUND)):
+        if layers[layer]:
+            mask[coco_mask.decode(coco_mask.merge(layers[layer])) != 0] = value
+    return Drawing(mask[..., np.newaxis], tuple(unseen))
 
 
 def decode_segmentation(
@@ -83,62 +121,82 @@ def decode_segmentation(
     Raises:
       CocoDataError: The segmentation is malformed or does not fit the image.
     """
+    encoded = encode_segmentation(annotation, height=height, width=width)
+    return np.asarray(coco_mask.decode(encoded), dtype=np.bool_)
+
+
+def count_pixels(annotation: Annotation, *, height: int, width: int) -> int:
+    """How many pixels of an image an annotation covers; errors as in decoding."""
+    encoded = encode_segmentation(annotation, height=height, width=width)
+    return int(coco_mask.area(encoded))
+
+
+def encode_segmentation(
+    annotation: Annotation, *, height: int, width: int
+) -> dict[str, Any]:
+    """One annotation as pycocotools' compressed RLE, after every check.
+
+    Args:
+      annotation: As for `decode_segmentation`.
+      height: Of the image, in pixels.
+      width: Of the image, in pixels.
+
+    Returns:
+      `{"size": [height, width], "counts": bytes}`.
+
+    Raises:
+      CocoDataError: The segmentation is malformed or does not fit the image.
+    """
     try:
-        segmentation = msgspec.json.decode(annotation.segmentation)
-        if isinstance(segmentation, list):
-            _check_polygons(segmentation)
-            parts = coco_mask.frPyObjects(segmentation, height, width)
-            encoded = coco_mask.merge(parts)
-        elif isinstance(segmentation, dict):
+        segmentation = _decode_json(annotation.segmentation)
+        if isinstance(segmentation, _Rle):
             counts = _rle_counts(segmentation, height, width)
-            encoded = coco_mask.frPyObjects(
-                {"counts": counts, "size": [height, width]}, height, width
-            )
-        else:
-            raise ValueError(
-                f"it is {segmentation!r}, neither a list of polygons nor RLE"
-            )
-    except (ValueError, msgspec.DecodeError) as error:
+            parts = {"counts": counts, "size": [height, width]}
+            return dict(coco_mask.frPyObjects(parts, height, width))
+        _check_polygons(segmentation)
+        return dict(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)))
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         raise CocoDataError(
             f"Annotation {annotation.id} of image {annotation.image_id} has a"
             f" segmentation that does not decode: {error}. Correct or remove this"
             " annotation in the instances file."
         ) from error
-    return np.asarray(coco_mask.decode(encoded), dtype=np.bool_)
 
 
-def _check_polygons(polygons: list[Any]) -> None:
+def _check_polygons(polygons: list[list[float]]) -> None:
     if not polygons:
         raise ValueError("it has no polygons")
     for polygon in polygons:
-        if not isinstance(polygon, list) or not all(
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-            for value in polygon
-        ):
-            raise ValueError("a polygon is not a flat list of numbers")
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(
                 f"a polygon has {len(polygon)} numbers; it needs x and y of at least 3"
                 " points"
             )
-        farthest = max(abs(value) for value in polygon)
-        if not farthest <= _FARTHEST_COORDINATE:  # Also refuses NaN.
+        points = np.array(polygon).reshape(-1, 2)
+        farthest = np.abs(points).max()
+        if farthest > _FARTHEST_COORDINATE:
             raise ValueError(
-                f"a polygon has the coordinate {farthest}, far outside any image"
+                f"a polygon has the coordinate {farthest:g}, far outside any image"
+            )
+        outline = np.abs(np.diff(points, axis=0)).sum()
+        if outline > _LONGEST_OUTLINE:
+            raise ValueError(
+                f"a polygon has an outline of {outline:.0f} pixels; more than"
+                f" {_LONGEST_OUTLINE:.0f} are not drawn"
             )
 
 
-def _rle_counts(rle: dict[str, Any], height: int, width: int) -> list[int]:
+def _rle_counts(rle: _Rle, height: int, width: int) -> list[int]:
     """The run lengths of an RLE, checked to cover the image exactly."""
-    size, counts = rle.get("size"), rle.get("counts")
-    if size != [height, width]:
-        raise ValueError(f"its RLE size {size} is not the image's {[height, width]}")
+    if rle.size != (height, width):
+        raise ValueError(
+            f"its RLE size {list(rle.size)} is not the image's {[height, width]}"
+        )
+    counts = rle.counts
     if isinstance(counts, str):
         counts = decompress_counts(counts)
-    if not isinstance(counts, list) or not all(
-        type(count) is int and count >= 0 for count in counts
-    ):
-        raise ValueError("its RLE counts are not a list of lengths or a string")
+        if any(count < 0 for count in counts):
+            raise ValueError("its RLE counts hold a negative length")
     if sum(counts) != height * width:
         raise ValueError(
             f"its RLE covers {sum(counts)} of {height * width} pixels"
@@ -161,7 +219,8 @@ def decompress_counts(text: str) -> list[int]:
       Run lengths, background first.
 
     Raises:
-      ValueError: A character outside the alphabet, or a number cut off.
+      ValueError: A character outside the alphabet, or a number cut off or of more than
+        the 64 bits that any image needs.
     """
     counts: list[int] = []
     value = shift = 0
@@ -172,6 +231,8 @@ def decompress_counts(text: str) -> list[int]:
         value |= (code & 0x1F) << shift
         shift += 5
         if code & 0x20:
+            if shift > 60:
+                raise ValueError("its RLE string has a number of more than 64 bits")
             continue
         if code & 0x10:  # The sign bit of the last group.
             value -= 1 << shift

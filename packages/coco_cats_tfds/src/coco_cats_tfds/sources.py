@@ -1,108 +1,180 @@
-"""Where image bytes come from: a local folder in COCO's layout.
+"""Where image bytes come from: a folder, a zip, or files under other names.
 
 ```python
-source = LocalSource("COCO/val2017")
-jpeg = source.read(record.image)  # The file's bytes, checked against the record.
+source = FolderSource("COCO/val2017")
+source = ZipSource("COCO/val2017.zip", folder="val2017")
+jpeg = source.read(record.image)  # The file's bytes, unchanged.
 ```
 """
 
 from __future__ import annotations
 
-import io
+import abc
+import functools
 import os
-import pathlib
+import posixpath
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
 
-import PIL.Image
+from etils import epath
 
 from coco_cats_tfds.annotations import Image
 from coco_cats_tfds.errors import CocoDataError
 
-# What TensorFlow's JPEG decoder reads; MPO is a JPEG followed by further pictures.
-_JPEG_FORMATS = ("JPEG", "MPO")
+# Far above any JPEG; a zip's member that claims more is not unpacked.
+_MAX_IMAGE_BYTES = 1 << 28
 
 
-class LocalSource:
-    """Reads the images of one split from a folder.
+class Source(abc.ABC):
+    """Gives the bytes of images. Can be pickled, and read from several threads."""
 
-    Attributes:
-      folder: Where the image files lie, e.g. `COCO/train2017`.
-    """
+    @abc.abstractmethod
+    def locate(self, image: Image) -> object:
+        """Where the image is, for messages."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = pathlib.Path(folder)
-        if not self.folder.is_dir():
-            raise CocoDataError(
-                f"The image folder {self.folder} does not exist. The COCO folder must"
-                " hold train2017/, val2017/ and annotations/; extract COCO's"
-                " train2017.zip and val2017.zip there."
-            )
-
+    @abc.abstractmethod
     def read(self, image: Image) -> bytes:
-        """The bytes of an image file, unchanged.
-
-        Args:
-          image: The record that names the file and its size.
-
-        Returns:
-          A complete JPEG of the recorded height and width.
+        """The bytes of an image file, unchanged and unchecked.
 
         Raises:
-          CocoDataError: The name leaves the folder, the file is absent, not a JPEG,
-            damaged, or of another size than recorded.
+          CocoDataError: The image is not there or cannot be read.
         """
-        content = self._read_file(image)
-        check_jpeg(content, image, origin=self.folder / image.file_name)
-        return content
 
-    def _read_file(self, image: Image) -> bytes:
-        path = self.folder / image.file_name
-        # abspath, not resolve: a link that the user made to another disk is fine.
-        inside = os.path.abspath(path).startswith(
-            os.path.join(os.path.abspath(self.folder), "")
-        )
-        if not inside:
-            raise CocoDataError(
-                f"Image {image.id} has the file name {image.file_name!r}, which leaves"
-                f" its folder {self.folder}. Correct the name in the instances file."
-            )
+
+class FolderSource(Source):
+    """Images of one split in a folder, e.g. `COCO/train2017`; links are followed."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = epath.Path(folder)
+
+    def locate(self, image: Image) -> object:
+        """The path of the file."""
+        return self._folder / safe_name(image, self._folder)
+
+    def read(self, image: Image) -> bytes:
+        """See `Source`."""
+        return _read_file(self.locate(image), image)
+
+
+class FileSource(Source):
+    """Images in files of any name, by image id."""
+
+    def __init__(
+        self, paths: Mapping[int, str], *, absent: Mapping[int, str] | None = None
+    ) -> None:
+        """Takes the paths, and for images that have none the reason."""
+        self._paths = dict(paths)
+        self._absent = dict(absent or {})
+
+    def locate(self, image: Image) -> object:
+        """The path of the file."""
+        return self._paths[image.id]
+
+    def read(self, image: Image) -> bytes:
+        """See `Source`."""
+        if image.id in self._absent:
+            raise CocoDataError(self._absent[image.id])
+        return _read_file(self._paths[image.id], image)
+
+
+class ZipSource(Source):
+    """Images of one split in one of COCO's zips, read without unpacking it."""
+
+    def __init__(self, path: str | os.PathLike[str], *, folder: str) -> None:
+        """Takes the zip at `path` with its images under `folder`, e.g. `train2017`."""
+        self._path = epath.Path(path)
+        self._folder = folder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open file, which no other process can use."""
+        state = dict(self.__dict__)
+        state.pop("_zip", None)
+        return state
+
+    @functools.cached_property
+    def _zip(self) -> zipfile.ZipFile:
+        return open_zip(self._path)
+
+    def locate(self, image: Image) -> object:
+        """The path of the zip and the name in it."""
+        name = safe_name(image, self._path / self._folder)
+        return f"{self._path}/{self._folder}/{name}"
+
+    def read(self, image: Image) -> bytes:
+        """See `Source`."""
+        name = posixpath.join(self._folder, safe_name(image, self._path))
         try:
-            return path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            if self._zip.getinfo(name).file_size > _MAX_IMAGE_BYTES:
+                raise CocoDataError(
+                    f"Image {image.id}, {name} in {self._path}, unpacks to more than"
+                    f" {_MAX_IMAGE_BYTES:,} bytes. That is no photograph; fetch the zip"
+                    " again."
+                )
+            return read_member(self._zip, name)
+        except KeyError as error:
             raise CocoDataError(
-                f"Image {image.id} is listed but {path} cannot be read: {reason}."
-                " Extract COCO's zip again, or remove the image from the instances"
-                " file."
+                f"Image {image.id} is listed but {self._path} holds no {name}. Fetch"
+                " the zip again, or remove the image from the instances file."
             ) from error
 
 
-def check_jpeg(content: bytes, image: Image, *, origin: object) -> None:
-    """Checks that bytes are a complete JPEG of the recorded size.
-
-    Args:
-      content: The file's bytes.
-      image: The record with the expected height and width in pixels.
-      origin: Where the bytes came from, for the error's text.
+def safe_name(image: Image, folder: object) -> str:
+    """The image's file name, if it stays inside its folder.
 
     Raises:
-      CocoDataError: They are not; the text names `origin`, record and cure.
+      CocoDataError: It is absolute, leads out, is empty, or holds a NUL.
     """
-    cure = "Fetch or extract this file again."
-    try:
-        with PIL.Image.open(io.BytesIO(content)) as picture:
-            if picture.format not in _JPEG_FORMATS:
-                raise CocoDataError(
-                    f"Image {image.id}, {origin}, is not a JPEG but"
-                    f" {picture.format}. COCO's images are JPEGs. {cure}"
-                )
-            if picture.size != (image.width, image.height):
-                raise CocoDataError(
-                    f"Image {image.id}, {origin}, is {picture.width} x"
-                    f" {picture.height} pixels, recorded as {image.width} x"
-                    f" {image.height}. Its masks would not fit. {cure}"
-                )
-            picture.load()
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+    name = posixpath.normpath(image.file_name)
+    leaves = name == ".." or name.startswith(("../", "/"))
+    if name == "." or leaves or "\0" in name:
         raise CocoDataError(
-            f"Image {image.id}, {origin}, is not a JPEG that decodes: {error}. {cure}"
+            f"Image {image.id} has the file name {image.file_name!r}, which leaves"
+            f" its folder {folder} or names no file. Correct the name in the instances"
+            " file."
+        )
+    return name
+
+
+def open_zip(path: epath.Path) -> zipfile.ZipFile:
+    """Opens a zip, local or on a file system that TensorFlow knows.
+
+    Raises:
+      CocoDataError: It cannot be read or is no zip.
+    """
+    try:
+        return zipfile.ZipFile(path.open("rb"))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CocoDataError(
+            f"Cannot open {path} as a zip: {error}. It may be cut off; fetch it again."
+        ) from error
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """One file of a zip.
+
+    Raises:
+      KeyError: The zip holds no such file.
+      CocoDataError: The zip is damaged there, or of a kind that Python does not read.
+    """
+    try:
+        return archive.read(name)
+    except (
+        *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+        *(RuntimeError, NotImplementedError),
+    ) as error:
+        raise CocoDataError(
+            f"Cannot read {name} in {archive.filename}: {error}. Fetch the zip again."
+        ) from error
+
+
+def _read_file(path: Any, image: Image) -> bytes:
+    try:
+        return epath.Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CocoDataError(
+            f"Image {image.id} is listed but {path} cannot be read: {reason}."
+            " Extract or fetch it again, or remove the image from the instances file."
         ) from error

@@ -31,13 +31,14 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from coco_cats_tfds.categories import CAT_ID, CATEGORIES
 from coco_cats_tfds.sample import scenes
-from coco_cats_tfds.sample.categories import CAT_ID, category_entries
 from coco_cats_tfds.sample.polygons import Polygon
 from coco_cats_tfds.sample.scenes import Backgrounds, Scene, SceneKind
 
@@ -159,7 +160,7 @@ def _write_split(draft: pathlib.Path, split: _Split, seed: int, count: int) -> N
         "licenses": _LICENSES,
         "images": images,
         "annotations": annotations,
-        "categories": category_entries(),
+        "categories": msgspec.to_builtins(CATEGORIES),
     }
     path = draft / "annotations" / f"instances_{split.name}.json"
     path.write_bytes((json.dumps(instances) + "\n").encode("ascii"))

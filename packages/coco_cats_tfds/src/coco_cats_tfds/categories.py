@@ -1,11 +1,13 @@
 """COCO's 80 categories with their own ids, names and supercategories.
 
 ```python
-entries = category_entries()  # entries[0]["name"] == "person"
+CATEGORIES[0]  # Category(id=1, name="person", supercategory="person")
 ```
 """
 
 from __future__ import annotations
+
+from coco_cats_tfds.annotations import Category
 
 CAT_ID = 17
 """The id of the category `cat`."""
@@ -115,11 +117,9 @@ _NAMES: dict[str, dict[int, str]] = {
     },
 }
 
-
-def category_entries() -> list[dict[str, int | str]]:
-    """Returns the entries of `categories` in an instances file, by ascending id."""
-    return [
-        {"id": category_id, "name": name, "supercategory": supercategory}
-        for supercategory, names in _NAMES.items()
-        for category_id, name in names.items()
-    ]
+CATEGORIES = tuple(
+    Category(category_id, name, supercategory)
+    for supercategory, names in _NAMES.items()
+    for category_id, name in names.items()
+)
+"""All 80, by ascending id."""

@@ -1,0 +1,112 @@
+"""What a dataset is to hold: every field that decides over its content.
+
+```python
+pets = Choice(categories=("cat", "dog"), negatives=0.5, crowd="ignore")
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.masks import CROWD_RULES, CrowdRule
+
+InvalidRule = Literal["stop", "omit"]
+INVALID_RULES: tuple[str, ...] = get_args(InvalidRule)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Choice:
+    """Which images to take and how to draw their masks.
+
+    Attributes:
+      categories: COCO names or supercategories ("animal"). An image that shows any of
+        them counts, and the mask is the union of all their instances.
+      crowd: What becomes of crowd regions where no single instance covers them:
+        "ignore" (255), "foreground" (1, as in the original of 2018) or "background"
+        (0; images that show nothing but crowds are left out).
+      min_area: Instances of fewer pixels (COCO's `area`) are ignored (255); images
+        that show nothing else are left out.
+      negatives: Images that show none of the categories, per image that does. They
+        are chosen by a hash of the image id, so a larger share keeps all of a smaller.
+      negatives_like: Names of look-alikes, e.g. `["dog", "teddy bear"]`: images that
+        show one of these are preferred as negatives.
+      on_invalid: What a record that cannot be trusted does (an image that is missing,
+        damaged or of another size than recorded; a segmentation that does not decode;
+        an annotation of an unknown image or category): "stop" the build, or "omit"
+        the image, counted and named.
+    """
+
+    categories: Sequence[str] = ("cat",)
+    crowd: CrowdRule = "ignore"
+    min_area: float = 0.0
+    negatives: float = 0.0
+    negatives_like: Sequence[str] = ()
+    on_invalid: InvalidRule = "stop"
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built.
+
+        Raises:
+          CocoDataError: A field has an impossible value.
+        """
+        self.categories = _names("categories", self.categories)
+        if not self.categories:
+            raise CocoDataError(
+                "`categories` must name at least one COCO category, e.g."
+                ' ["cat", "dog"]. Received: []'
+            )
+        self.negatives_like = _names("negatives_like", self.negatives_like)
+        for field, allowed in (("crowd", CROWD_RULES), ("on_invalid", INVALID_RULES)):
+            value = getattr(self, field)
+            if value not in allowed:
+                raise CocoDataError(
+                    f"`{field}` must be one of {list(allowed)}. Received: {value!r}"
+                )
+        for field in ("min_area", "negatives"):
+            value = getattr(self, field)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise CocoDataError(
+                    f"`{field}` must be a number from 0 up. Received: {value!r}"
+                )
+            setattr(self, field, float(value))
+        if self.negatives_like and not self.negatives:
+            raise CocoDataError(
+                "`negatives_like` says which negatives to prefer, but `negatives` is 0,"
+                " so that there are none. Set `negatives`, e.g. to 1."
+            )
+
+    @property
+    def choice(self) -> Choice:
+        """These fields alone, where this is part of something larger."""
+        return Choice(
+            **{each.name: getattr(self, each.name) for each in _FIELDS},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is recorded in the dataset's info."""
+        values = {each.name: getattr(self, each.name) for each in _FIELDS}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+
+_FIELDS = dataclasses.fields(Choice)
+
+
+def _names(field: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise CocoDataError(
+            f"`{field}` must be a list of COCO category names, e.g."
+            f' ["cat", "dog"]. Received: {value!r}'
+        )
+    for name in value:
+        if not isinstance(name, str):
+            raise CocoDataError(f"`{field}` holds {name!r}, which is not a name.")
+    return tuple(value)

@@ -1,0 +1,199 @@
+"""Only what is needed of COCO, through TFDS's download manager.
+
+```python
+coco = CocoDownload(dl_manager, "http://images.cocodataset.org")
+index = coco.index("val2017")  # 241 MB, once
+source = coco.source("val2017", images)  # one file an image, several at a time
+```
+
+The manager keeps every file that arrived, so an interrupted download goes on where it
+stopped. It repeats connections and answers of 500 to 504 by itself; what it lets
+through (a body cut off, an answer of 429, bytes that are no image of the recorded size)
+is tried again here.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import requests
+import tensorflow_datasets as tfds
+import urllib3
+from etils import epath
+
+from coco_cats_tfds.annotations import Image, InstancesIndex
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.inputs import ANNOTATIONS_ZIP, index_from_zip
+from coco_cats_tfds.jpeg import check_jpeg
+from coco_cats_tfds.sources import FileSource, open_zip, safe_name
+
+COCO_URL = "http://images.cocodataset.org"
+
+_AT_ONCE = 16
+_ATTEMPTS = 5
+_FIRST_WAIT = 1.0
+_PASSING = (408, 425, 429)  # Answers that may be other ones a moment later.
+_MAX_FAILURES = 10
+
+
+class UnreachableError(CocoDataError):
+    """The server, rather than one file of it, is at fault."""
+
+
+class CocoDownload:
+    """COCO's annotations and single images from a server with COCO's layout."""
+
+    def __init__(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        base_url: str = COCO_URL,
+        *,
+        omit_absent: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Downloads nothing yet.
+
+        Args:
+          dl_manager: TFDS's; its folder keeps what was fetched.
+          base_url: `<base_url>/annotations/annotations_trainval2017.zip` and
+            `<base_url>/train2017/000000000009.jpg` must exist.
+          omit_absent: Go on without images that the server lacks or has damaged;
+            reading them raises.
+          sleep: Waits between attempts.
+        """
+        self._manager = dl_manager
+        self._base = base_url.rstrip("/")
+        self._omit_absent = omit_absent
+        self._sleep = sleep
+        self._annotations: epath.Path | None = None
+
+    def index(self, split: str) -> InstancesIndex:
+        """The annotations of `train2017` or `val2017`.
+
+        Raises:
+          CocoDataError: They cannot be fetched.
+        """
+        if self._annotations is None:
+            url = f"{self._base}/annotations/{ANNOTATIONS_ZIP}"
+            self._annotations = self._fetch(url, lambda path: open_zip(path).close())
+        return index_from_zip(self._annotations, split)
+
+    def source(self, split: str, images: Iterable[Image]) -> FileSource:
+        """Fetches images, several at a time, and checks each.
+
+        Raises:
+          CocoDataError: Images cannot be had; the text names them. Those that arrived
+            are kept.
+        """
+        images = list(images)
+        urls = {image.id: self._url(split, image) for image in images}
+        paths: dict[int, str] = {}
+        absent: dict[int, str] = {}
+        failures: dict[int, str] = {}
+        with (
+            one_progress_bar(len(images), f"Fetching {split} images...") as bar,
+            concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool,
+        ):
+            jobs = {
+                pool.submit(self._fetch, urls[image.id], _checker(image)): image.id
+                for image in images
+            }
+            try:
+                for job in concurrent.futures.as_completed(jobs):
+                    try:
+                        paths[jobs[job]] = str(job.result())
+                    except CocoDataError as error:
+                        omit = self._omit_absent and not isinstance(
+                            error, UnreachableError
+                        )
+                        found = absent if omit else failures
+                        found[jobs[job]] = f"Image {jobs[job]}: {error}"
+                    bar.update(1)
+                    if len(failures) >= _MAX_FAILURES:
+                        break
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        if failures:
+            raise CocoDataError(
+                f"Could not fetch {len(failures)} of {len(images)} images; those that"
+                " arrived are kept, and the same command goes on from there. "
+                + " ".join(failures[image_id] for image_id in sorted(failures))
+            )
+        return FileSource(paths, absent=absent)
+
+    def _url(self, split: str, image: Image) -> str:
+        name = safe_name(image, f"{self._base}/{split}")
+        return f"{self._base}/{split}/{urllib.parse.quote(name)}"
+
+    def _fetch(self, url: str, check: Callable[[epath.Path], None]) -> epath.Path:
+        """The file at `url`, from the cache or the net, once `check` passes it."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            kind = CocoDataError
+            try:
+                # A new Resource each time: the manager remembers a failed one.
+                resource = tfds.download.Resource(url=url)
+                path = self._manager.download(resource)
+            except tfds.download.download_manager.NonMatchingChecksumError as error:
+                fault, again = str(error), True
+            except (tfds.download.DownloadError, requests.RequestException) as error:
+                fault, again, kind = _explain(error)
+            else:
+                try:
+                    check(path)
+                except CocoDataError as error:
+                    fault, again = str(error), True
+                    _forget(path)
+                else:
+                    return path
+            if not again or attempt == _ATTEMPTS:
+                break
+            self._sleep(_FIRST_WAIT * 2 ** (attempt - 1))
+        times = f" after {attempt} attempts" if attempt > 1 else ""
+        raise kind(f"{url} cannot be had{times}: {fault}")
+
+
+def _checker(image: Image) -> Callable[[epath.Path], None]:
+    def check(path: epath.Path) -> None:
+        check_jpeg(path.read_bytes(), image, origin=path)
+
+    return check
+
+
+def _explain(error: Exception) -> tuple[str, bool, type[CocoDataError]]:
+    """What went wrong, whether another attempt may help, and the kind of error."""
+    if status := re.search(r"HTTP code: (\d+)", str(error)):
+        code = int(status[1])
+        if code in (404, 410):
+            fault = (
+                f"the server answers {code}: it does not have this file. Is the base"
+                " address that of a complete copy of COCO 2017?"
+            )
+            return fault, False, CocoDataError
+        return f"the server answers {code}.", code in _PASSING, UnreachableError
+    # The manager has made ten attempts at these.
+    refused = error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
+    return f"{error}.", not refused, UnreachableError
+
+
+def _forget(path: epath.Path) -> None:
+    """Takes a file out of the manager's cache."""
+    path.unlink(missing_ok=True)
+    epath.Path(f"{path}.INFO").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_progress_bar(total: int, title: str) -> Iterator[Any]:
+    """TFDS's bar for all downloads together, in place of one for each."""
+    with tfds.core.utils.tqdm(total=total, desc=title, unit=" images") as bar:
+        shown = not isinstance(bar, tfds.core.utils.tqdm_utils.EmptyTqdm)
+        tfds.display_progress_bar(enable=False)
+        try:
+            yield bar
+        finally:
+            tfds.display_progress_bar(enable=shown)

@@ -1,0 +1,137 @@
+"""From a selected image to one example of the dataset, on one thread or several.
+
+```python
+for outcome in make_examples(records, source, Choice(), workers=2):
+    if outcome.example is not None:
+        print(outcome.example["image/id"], outcome.counts.foreground)
+```
+
+Reading, decoding and PNG coding, which are most of the work, let go of Python's lock,
+so threads use several cores.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from coco_cats_tfds.annotations import ImageRecord
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.jpeg import check_jpeg
+from coco_cats_tfds.masks import FOREGROUND, IGNORE, Mask, draw_mask
+from coco_cats_tfds.sources import Source
+
+# Examples that each worker may be ahead of the writer.
+_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes:
+      example: By feature name: the JPEG's bytes, the mask as PNG, id and file name;
+        None if the image was left out.
+      counts: Of this image alone.
+    """
+
+    example: dict[str, Any] | None
+    counts: Counts
+
+
+def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome:
+    """Reads, checks and draws one image.
+
+    Args:
+      record: The image and its annotations.
+      source: Where its bytes are.
+      choice: How to draw, and what to do if the record cannot be used.
+
+    Raises:
+      CocoDataError: The record cannot be used, and `choice.on_invalid` is "stop".
+    """
+    image = record.image
+    try:
+        jpeg = source.read(image)
+        turned = check_jpeg(jpeg, image, origin=source.locate(image))
+        drawing = draw_mask(
+            record.annotations,
+            height=image.height,
+            width=image.width,
+            crowd=choice.crowd,
+            ignored=record.ignored,
+        )
+    except CocoDataError as error:
+        if choice.on_invalid == "stop":
+            raise
+        return Outcome(None, Counts(invalid=[(image.id, str(error))]))
+    crowds = sum(each.iscrowd for each in record.annotations)
+    counts = Counts(
+        images=1,
+        negatives=not (record.annotations or record.ignored),
+        instances=len(record.annotations) - crowds,
+        crowds=crowds,
+        too_small=len(record.ignored),
+        pixels=drawing.mask.size,
+        foreground=int(np.count_nonzero(drawing.mask == FOREGROUND)),
+        ignored=int(np.count_nonzero(drawing.mask == IGNORE)),
+        unseen=list(drawing.unseen),
+        turned=[image.id] if turned else [],
+    )
+    example = {
+        "image": jpeg,
+        "segmentation_mask": encode_png(drawing.mask),
+        "image/id": image.id,
+        "image/filename": image.file_name,
+    }
+    return Outcome(example, counts)
+
+
+def make_examples(
+    records: Iterable[ImageRecord], source: Source, choice: Choice, *, workers: int = 0
+) -> Iterator[Outcome]:
+    """`make_example` of every record, in their order.
+
+    Args:
+      records: The images.
+      source: Where their bytes are.
+      choice: As for `make_example`.
+      workers: Threads; 0 takes one a core. The result does not depend on it.
+    """
+    workers = workers or os.cpu_count() or 1
+    if workers == 1:
+        for record in records:
+            yield make_example(record, source, choice)
+        return
+    todo = iter(records)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+
+        def submit(record: ImageRecord) -> concurrent.futures.Future[Outcome]:
+            return pool.submit(make_example, record, source, choice)
+
+        ahead = itertools.islice(todo, _AHEAD * workers)
+        pending = collections.deque(map(submit, ahead))
+        try:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(map(submit, itertools.islice(todo, 1)))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def encode_png(mask: Mask) -> bytes:
+    """A mask [height, width, 1] as a greyscale PNG, whose values are the mask's."""
+    stream = io.BytesIO()
+    PIL.Image.fromarray(mask[..., 0]).save(stream, "PNG")
+    return stream.getvalue()

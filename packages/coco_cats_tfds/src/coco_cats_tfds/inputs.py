@@ -1,0 +1,98 @@
+"""The three ways to COCO: a folder, its zips as they are, or the net.
+
+```python
+coco = CocoFolder("COCO")  # or CocoDownload(dl_manager, base_url), see `download`
+index = coco.index("val2017")
+source = coco.source("val2017", index.images.values())
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from etils import epath
+
+from coco_cats_tfds.annotations import Image, InstancesIndex
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.sources import (
+    FolderSource,
+    Source,
+    ZipSource,
+    open_zip,
+    read_member,
+)
+
+ANNOTATIONS_ZIP = "annotations_trainval2017.zip"
+
+
+class CocoInputs(Protocol):
+    """Annotations and images of COCO's splits `train2017` and `val2017`."""
+
+    def index(self, split: str) -> InstancesIndex:
+        """The annotations of a split."""
+
+    def source(self, split: str, images: Iterable[Image]) -> Source:
+        """Where these images of a split can be read."""
+
+
+class CocoFolder:
+    """A folder in COCO's layout; each part may be extracted or still a zip."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Takes the folder that holds `annotations/`, `train2017/` and `val2017/`."""
+        self._root = epath.Path(root)
+
+    def index(self, split: str) -> InstancesIndex:
+        """See `CocoInputs`.
+
+        Raises:
+          CocoDataError: The annotations are missing or damaged.
+        """
+        path = self._root / instances_name(split)
+        archive = self._root / ANNOTATIONS_ZIP
+        if not path.exists() and archive.exists():
+            return index_from_zip(archive, split)
+        return InstancesIndex.load(path)
+
+    def source(self, split: str, images: Iterable[Image]) -> Source:
+        """See `CocoInputs`.
+
+        Raises:
+          CocoDataError: There is neither folder nor zip.
+        """
+        folder, archive = self._root / split, self._root / f"{split}.zip"
+        if folder.is_dir():
+            return FolderSource(folder)
+        if archive.exists():
+            return ZipSource(archive, folder=split)
+        raise CocoDataError(
+            f"There is neither a folder {folder} nor {archive}. The COCO folder must"
+            " hold train2017/, val2017/ and annotations/, or COCO's zips:"
+            f" train2017.zip, val2017.zip and {ANNOTATIONS_ZIP}."
+        )
+
+
+def instances_name(split: str) -> str:
+    """Where COCO keeps the annotations of a split, in its folder and in its zip."""
+    return f"annotations/instances_{split}.json"
+
+
+def index_from_zip(path: epath.Path, split: str) -> InstancesIndex:
+    """The annotations of a split in `annotations_trainval2017.zip`.
+
+    Raises:
+      CocoDataError: The zip or the file in it is missing or damaged.
+    """
+    name = instances_name(split)
+    with open_zip(path) as archive:
+        try:
+            content = read_member(archive, name)
+        except KeyError as error:
+            raise CocoDataError(
+                f"{path} holds no {name}. It is not COCO's {ANNOTATIONS_ZIP}; fetch"
+                " that."
+            ) from error
+    return InstancesIndex(content, origin=f"{path}/{name}")

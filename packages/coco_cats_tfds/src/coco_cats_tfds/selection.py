@@ -1,0 +1,163 @@
+"""Which images of an instances file a dataset takes, and with which annotations.
+
+```python
+selection = select(index, Choice(categories=("cat",), negatives=1))
+for record in selection.records:
+    print(record.image.file_name, len(record.annotations))
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterator
+
+from coco_cats_tfds.annotations import Annotation, Image, ImageRecord, InstancesIndex
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.masks import count_pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What to build.
+
+    Attributes:
+      records: One an image, by ascending id.
+      omitted: Counts of what was left out.
+    """
+
+    records: list[ImageRecord]
+    omitted: Counts
+
+
+def select(index: InstancesIndex, choice: Choice) -> Selection:
+    """Takes the images that show a category, and the negatives asked for.
+
+    Args:
+      index: The instances file.
+      choice: What is wanted.
+
+    Raises:
+      CocoDataError: A category is unknown, or an annotation belongs to no image or has
+        no category of the file (with `on_invalid` "omit" it is counted instead).
+    """
+    wanted = index.category_ids(choice.categories)
+    like = index.category_ids(choice.negatives_like)
+    counts = Counts()
+    for fault in _strays(index, wanted):
+        if choice.on_invalid == "stop":
+            raise CocoDataError(
+                f"{index.origin}: {fault}. Complete the file or remove the annotation,"
+                ' or build with `"on_invalid": "omit"`.'
+            )
+        counts.invalid.append((None, fault))
+
+    showing = index.by_image(wanted)
+    records = []
+    for image_id, shown in showing.items():
+        if image_id not in index.images:
+            continue  # Counted among the strays.
+        record = _split_by_area(index.images[image_id], shown, choice)
+        if reason := _reason_to_leave_out(record, choice):
+            counts.left_out[reason] += 1
+        else:
+            records.append(record)
+    count = round(len(records) * choice.negatives)
+    records += _negatives(index, showing, like, count)
+    others = len(index.images) - len(records) - counts.left_out.total()
+    if others:
+        counts.left_out["show none of the categories"] = others
+    records.sort(key=lambda record: record.image.id)
+    return Selection([_detached(record) for record in records], counts)
+
+
+def _strays(index: InstancesIndex, wanted: Collection[int]) -> Iterator[str]:
+    """The faults of annotations that may be of these categories and fit nowhere."""
+    known = {category.id for category in index.categories}
+    for annotation in index.annotations:
+        category = annotation.category_id
+        if category not in known:
+            yield (
+                f"annotation {annotation.id} of image {annotation.image_id} has the"
+                f" category id {category}, which the file does not list"
+            )
+        elif category in wanted and annotation.image_id not in index.images:
+            yield (
+                f"annotation {annotation.id} belongs to image {annotation.image_id},"
+                " which the file does not list"
+            )
+
+
+def _split_by_area(
+    image: Image, annotations: list[Annotation], choice: Choice
+) -> ImageRecord:
+    """Instances under `min_area` are to be ignored; the rest is drawn."""
+    if not choice.min_area:
+        return ImageRecord(image, tuple(annotations))
+    large: list[Annotation] = []
+    small: list[Annotation] = []
+    for annotation in annotations:
+        fits = annotation.iscrowd or _area(annotation, image) >= choice.min_area
+        (large if fits else small).append(annotation)
+    return ImageRecord(image, tuple(large), tuple(small))
+
+
+def _area(annotation: Annotation, image: Image) -> float:
+    if annotation.area is not None:
+        return annotation.area
+    try:
+        return count_pixels(annotation, height=image.height, width=image.width)
+    except CocoDataError:
+        return float("inf")  # Kept, so that drawing it reports the fault.
+
+
+def _reason_to_leave_out(record: ImageRecord, choice: Choice) -> str | None:
+    if not record.annotations:
+        return "show only instances under min_area"
+    only_crowds = all(each.iscrowd for each in record.annotations)
+    if only_crowds and choice.crowd == "background":
+        return "show only crowds, which are background"
+    return None
+
+
+def _negatives(
+    index: InstancesIndex, showing: Collection[int], like: Collection[int], count: int
+) -> list[ImageRecord]:
+    """`count` images that show no category, look-alikes first, else by hash of id."""
+    if not count:
+        return []
+    look_alikes = index.by_image(like)
+    order = sorted(
+        index.images.keys() - showing,
+        key=lambda image_id: (image_id not in look_alikes, _hash(image_id), image_id),
+    )
+    return [ImageRecord(index.images[image_id]) for image_id in order[:count]]
+
+
+def _hash(image_id: int) -> bytes:
+    """The same on every machine and in every version of Python."""
+    return hashlib.blake2b(str(image_id).encode(), digest_size=8).digest()
+
+
+def _detached(record: ImageRecord) -> ImageRecord:
+    """A copy that does not keep the whole instances file in memory."""
+    return dataclasses.replace(
+        record,
+        annotations=tuple(map(_copy, record.annotations)),
+        ignored=tuple(map(_copy, record.ignored)),
+    )
+
+
+def _copy(annotation: Annotation) -> Annotation:
+    segmentation = annotation.segmentation.copy()
+    return Annotation(
+        annotation.id,
+        annotation.image_id,
+        annotation.category_id,
+        segmentation,
+        annotation.iscrowd,
+        annotation.area,
+    )

@@ -1,0 +1,50 @@
+"""What can be chosen, and what is refused with the cure."""
+
+import json
+
+import pytest
+
+from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"categories": []}, "at least one"),
+        ({"categories": "cat"}, "must be a list"),
+        ({"categories": 17}, "must be a list"),
+        ({"categories": [17]}, "holds 17, which is not a name"),
+        ({"crowd": "paint"}, r"one of \['ignore', 'foreground', 'background'\]"),
+        ({"on_invalid": "skip"}, r"one of \['stop', 'omit'\]"),
+        ({"negatives": -1}, "`negatives` must be a number from 0 up. Received: -1"),
+        ({"negatives": float("nan")}, "`negatives` must be a number"),
+        ({"negatives": float("inf")}, "`negatives` must be a number"),
+        ({"min_area": "12"}, "`min_area` must be a number"),
+        ({"min_area": True}, "`min_area` must be a number"),
+        ({"negatives_like": "dog", "negatives": 1}, "`negatives_like` must be a list"),
+        ({"negatives_like": ["dog"]}, "`negatives` is 0.*Set `negatives`"),
+        ({"base_url": "ftp://x"}, "`base_url` must begin with http"),
+        ({"base_url": None}, "`base_url` must begin with http"),
+        ({"workers": -1}, "`workers` must be a whole number"),
+        ({"workers": 1.5}, "`workers` must be a whole number"),
+        ({"beam": "yes"}, "`beam` must be true or false"),
+    ],
+)
+def test_impossible_configurations(fields, fault):
+    with pytest.raises(CocoDataError, match=fault):
+        CocoCatsConfig(name="x", **fields)
+
+
+def test_what_is_recorded_makes_the_same_choice():
+    choice = Choice(
+        categories=["cat", "animal"], negatives=1, negatives_like=["dog"], min_area=9
+    )
+    assert Choice(**json.loads(json.dumps(choice.as_json()))) == choice
+
+
+def test_how_it_is_built_is_no_part_of_the_choice():
+    config = CocoCatsConfig(name="x", workers=3, beam=True, base_url="http://mirror")
+    assert config.choice == Choice()
+    assert config.as_json() == Choice().as_json()

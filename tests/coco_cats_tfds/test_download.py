@@ -1,0 +1,245 @@
+"""Fetching from a real server on loopback that misbehaves in every way we know."""
+
+import io
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+
+from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.annotations import Image
+from coco_cats_tfds.coco_cats_dataset_builder import Builder, CocoCatsConfig
+from coco_cats_tfds.download import CocoDownload
+
+ZIP = "annotations/annotations_trainval2017.zip"
+FIRST = "train2017/000000000001.jpg"
+THIRD = "train2017/000000000003.jpg"
+
+
+def download(server, folder, **options):
+    """Our reader, waiting for nobody: the waits are kept in `waits`."""
+    manager = tfds.download.DownloadManager(
+        download_dir=folder, dataset_name="coco_cats"
+    )
+    waits = []
+    coco = CocoDownload(manager, server.url, sleep=waits.append, **options)
+    return coco, waits
+
+
+def images(*ids):
+    return [Image(id, f"{id:012d}.jpg", 20, 30) for id in ids]
+
+
+def build(server, data_dir, **fields):
+    config = CocoCatsConfig(name="net", base_url=server.url, **fields)
+    builder = Builder(data_dir=data_dir, config=config)
+    builder.download_and_prepare()
+    return builder
+
+
+def test_fetches_the_annotations_and_only_the_images_needed(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    builder = build(server, tmp_path / "out")
+    assert dict(server.requests) == {
+        ZIP: 1,
+        FIRST: 1,
+        THIRD: 1,
+        "val2017/000000000001.jpg": 1,
+        "val2017/000000000003.jpg": 1,
+    }
+    records = builder.as_dataset(
+        split="train", decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    for record in tfds.as_numpy(records):
+        name = record["image/filename"].decode()
+        assert record["image"] == (server.root / "train2017" / name).read_bytes()
+
+
+def test_what_was_fetched_serves_other_configurations(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    build(server, tmp_path / "out")
+    config = CocoCatsConfig(name="pets", base_url=server.url, categories=["cat", "dog"])
+    Builder(data_dir=tmp_path / "out", config=config).download_and_prepare()
+    assert server.requests.pop("train2017/000000000002.jpg") == 1
+    assert set(server.requests.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", ["drop", "cut", 429, 503, b"<html>busy</html>"])
+def test_passing_faults_are_tried_again(make_coco, serve, tmp_path, fault):
+    server = serve(make_coco())
+    server.faults[FIRST] = [fault]
+    server.faults[ZIP] = [fault]
+    coco, waits = download(server, tmp_path)
+    assert len(coco.index("train2017").images) == 4
+    source = coco.source("train2017", images(1, 3))
+    for image in images(1, 3):
+        expected = server.root / "train2017" / image.file_name
+        assert source.read(image) == expected.read_bytes()
+    assert server.requests[FIRST] == server.requests[ZIP] == 2
+    assert server.requests[THIRD] == 1
+    # TFDS itself waits after a 503.
+    assert waits == ([] if fault == 503 else [1.0, 1.0])
+
+
+def test_waits_longer_each_time_and_gives_up(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    server.faults[FIRST] = [429] * 9
+    coco, waits = download(server, tmp_path)
+    with pytest.raises(
+        CocoDataError, match=r"Image 1: .*after 5 attempts.*answers 429"
+    ):
+        coco.source("train2017", images(1, 3))
+    assert waits == [1.0, 2.0, 4.0, 8.0]
+    # The one that arrived is kept.
+    server.faults.clear()
+    coco, _ = download(server, tmp_path)
+    coco.source("train2017", images(1, 3))
+    assert server.requests[THIRD] == 1
+
+
+def test_404_names_the_image_and_is_asked_once(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    (server.root / "train2017" / "000000000003.jpg").unlink()
+    coco, waits = download(server, tmp_path)
+    with pytest.raises(CocoDataError, match=r"Image 3: .*0003\.jpg.*answers 404"):
+        coco.source("train2017", images(1, 3))
+    assert server.requests[THIRD] == 1
+    assert not waits
+
+
+def test_a_404_can_be_omitted_and_is_named(make_coco, serve, tmp_path, capsys):
+    server = serve(make_coco())
+    (server.root / "train2017" / "000000000003.jpg").unlink()
+    builder = build(server, tmp_path / "out", on_invalid="omit")
+    assert builder.info.splits["train"].num_examples == 1
+    (invalid,) = builder.info.metadata["counts"]["train"]["invalid"]
+    assert invalid["image"] == 3
+    assert "answers 404" in invalid["fault"]
+    assert "answers 404" in capsys.readouterr().out
+
+
+def test_a_server_that_refuses_is_never_an_omission(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    server.faults[THIRD] = [403] * 9
+    coco, _ = download(server, tmp_path, omit_absent=True)
+    with pytest.raises(CocoDataError, match="Image 3: .*answers 403"):
+        coco.source("train2017", images(1, 3))
+
+
+def cached_file(folder, name):
+    """Where the download manager keeps a file, by what it wrote beside it."""
+    for info in pathlib.Path(folder).rglob("*.INFO"):
+        if json.loads(info.read_text())["urls"][0].endswith(name):
+            return info.with_suffix("")
+    raise AssertionError(name)
+
+
+def other_picture():
+    stream = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "replaced", "emptied"])
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    make_coco, serve, tmp_path, damage
+):
+    server = serve(make_coco())
+    coco, _ = download(server, tmp_path)
+    coco.source("train2017", images(1, 3))
+    path = cached_file(tmp_path, FIRST)
+    content = path.read_bytes()
+    path.write_bytes(
+        {"truncated": content[:-50], "replaced": other_picture(), "emptied": b""}[
+            damage
+        ]
+    )
+    coco, _ = download(server, tmp_path)
+    source = coco.source("train2017", images(1, 3))
+    assert source.read(images(1)[0]) == content
+    assert server.requests[FIRST] == 2
+    assert server.requests[THIRD] == 1
+
+
+def test_annotations_that_are_no_zip(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    server.faults[ZIP] = [b"not here"] * 9
+    coco, _ = download(server, tmp_path)
+    with pytest.raises(CocoDataError, match=r"annotations_trainval2017.zip cannot be"):
+        coco.index("train2017")
+
+
+def test_no_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.download.downloader.MAX_RETRIES", 1)
+    config = CocoCatsConfig(name="net", base_url="http://127.0.0.1:9")
+    with pytest.raises(
+        CocoDataError, match=r"127\.0\.0\.1:9/.* cannot be had: .*refused"
+    ):
+        Builder(data_dir=tmp_path, config=config).download_and_prepare()
+
+
+def test_names_are_checked_before_anything_is_fetched(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    with pytest.raises(CocoDataError, match=r"Unknown category 'kat' .*'cat'"):
+        build(server, tmp_path / "out", categories=["kat"])
+    with pytest.raises(CocoDataError, match="Unknown category 'teddy'.*'teddy bear'"):
+        build(server, tmp_path / "out", negatives=1, negatives_like=["teddy"])
+    assert not server.requests
+
+
+def test_names_of_files_are_quoted(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    folder = server.root / "train2017"
+    content = (folder / "000000000001.jpg").read_bytes()
+    (folder / "Kätzchen #1 ?%20.jpg").write_bytes(content)
+    coco, _ = download(server, tmp_path)
+    image = Image(9, "Kätzchen #1 ?%20.jpg", 20, 30)
+    assert coco.source("train2017", [image]).read(image) == content
+
+
+def test_names_that_leave_the_folder_are_not_asked_for(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    coco, _ = download(server, tmp_path)
+    with pytest.raises(CocoDataError, match="leaves"):
+        coco.source("train2017", [Image(9, "../../secret.jpg", 20, 30)])
+    assert not server.requests
+
+
+def test_a_killed_download_goes_on(make_coco, serve, tmp_path):
+    """`kill -9` between two images; the next build asks only for what is missing."""
+    server = serve(make_coco())
+    content = server.content
+
+    def slow(path):
+        if path == THIRD and server.requests[THIRD] == 1:
+            time.sleep(60)  # The process is killed meanwhile.
+        return content(path)
+
+    server.content = slow
+    program = (
+        "from coco_cats_tfds.coco_cats_dataset_builder import *\n"
+        f"config = CocoCatsConfig(name='net', base_url={server.url!r})\n"
+        f"Builder(data_dir={str(tmp_path / 'out')!r}, config=config)"
+        ".download_and_prepare()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 120
+    while server.requests[THIRD] < 1 or server.requests[FIRST] < 1:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "out").rglob("dataset_info.json"))
+    builder = build(server, tmp_path / "out")
+    assert builder.info.splits["train"].num_examples == 2
+    assert server.requests[ZIP] == server.requests[FIRST] == 1
+    assert server.requests[THIRD] == 2

@@ -1,0 +1,178 @@
+"""Which images are taken: categories, negatives, areas, crowds, strays."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.selection import select
+
+CATEGORIES = [
+    {"id": 17, "name": "cat", "supercategory": "animal"},
+    {"id": 18, "name": "dog", "supercategory": "animal"},
+    {"id": 1, "name": "person", "supercategory": "person"},
+    {"id": 88, "name": "teddy bear", "supercategory": "indoor"},
+]
+CAT, DOG, PERSON, BEAR = 17, 18, 1, 88
+SQUARE = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]  # 36 pixels.
+
+
+def make_index(shown, **annotation_fields):
+    """An index of images 1, 2, ... from what each shows: (category, fields) pairs."""
+    annotations = []
+    for image_id, objects in enumerate(shown, start=1):
+        for each in objects:
+            category, fields = each if isinstance(each, tuple) else (each, {})
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category,
+                    "segmentation": SQUARE,
+                    **fields,
+                    **annotation_fields,
+                }
+            )
+    images = [
+        {"id": id, "file_name": f"{id}.jpg", "height": 20, "width": 30}
+        for id in range(1, len(shown) + 1)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    return InstancesIndex(json.dumps(content).encode(), origin="test.json")
+
+
+def ids(selection):
+    return [record.image.id for record in selection.records]
+
+
+MIXED = [[CAT], [DOG], [CAT, DOG], [], [PERSON], [BEAR, PERSON]]
+
+
+@pytest.mark.parametrize(
+    ("categories", "expected"),
+    [
+        (["cat"], [1, 3]),
+        (["cat", "dog"], [1, 2, 3]),
+        (["animal"], [1, 2, 3]),
+        (["person"], [5, 6]),
+        (["indoor", "cat"], [1, 3, 6]),
+    ],
+)
+def test_names_and_supercategories(categories, expected):
+    selection = select(make_index(MIXED), Choice(categories=categories))
+    assert ids(selection) == expected
+    assert selection.omitted.left_out == {
+        "show none of the categories": len(MIXED) - len(expected)
+    }
+
+
+def test_only_annotations_of_the_categories_are_drawn():
+    (_, both) = select(make_index(MIXED), Choice()).records
+    assert [each.category_id for each in both.annotations] == [CAT]
+
+
+def test_unknown_names():
+    with pytest.raises(CocoDataError, match=r"'kat' in test.json.*'cat'"):
+        select(make_index(MIXED), Choice(categories=["kat"]))
+    choice = Choice(negatives=1, negatives_like=["teddy"])
+    with pytest.raises(CocoDataError, match=r"'teddy' in test.json.*'teddy bear'"):
+        select(make_index(MIXED), choice)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 0), (0.5, 1), (1, 2), (99, 4)])
+def test_negatives_are_a_share_of_the_positives(share, count):
+    records = select(make_index(MIXED), Choice(negatives=share)).records
+    assert sum(not record.annotations for record in records) == count
+    assert len(records) == 2 + count
+
+
+@given(st.integers(1, 20), st.integers(0, 20))
+def test_a_larger_share_keeps_all_of_a_smaller(first, more):
+    index = make_index([[CAT]] * 4 + [[]] * 200)
+    small = ids(select(index, Choice(negatives=first)))
+    large = ids(select(index, Choice(negatives=first + more)))
+    assert set(small) <= set(large)
+    assert len(small) == 4 + 4 * first
+
+
+def test_the_choice_of_negatives_depends_on_their_ids_alone():
+    """Other images that come and go do not change the order."""
+    alone = ids(select(make_index([[CAT]] + [[]] * 30), Choice(negatives=5)))
+    more = ids(
+        select(make_index([[CAT]] + [[]] * 30 + [[DOG]] * 9), Choice(negatives=5))
+    )
+    assert set(more) - set(alone) <= set(range(32, 41))
+    assert alone == [1, 2, 6, 17, 18, 29]  # By blake2b of the decimal id.
+
+
+def test_look_alikes_are_preferred():
+    index = make_index([[CAT], [CAT]] + [[]] * 50 + [[DOG], [BEAR], [PERSON]])
+    choice = Choice(negatives=1, negatives_like=["dog", "teddy bear"])
+    assert ids(select(index, choice)) == [1, 2, 53, 54]
+    more = Choice(negatives=2, negatives_like=["dog", "teddy bear"])
+    assert {1, 2, 53, 54} < set(ids(select(index, more)))
+
+
+def test_an_image_with_the_category_is_never_a_negative():
+    shown = [[CAT], [DOG, (CAT, {"iscrowd": 1})], [(CAT, {"area": 3.0}), DOG]]
+    choice = Choice(
+        negatives=5, negatives_like=["dog"], min_area=10, crowd="background"
+    )
+    assert ids(select(make_index(shown), choice)) == [1]
+
+
+def test_small_instances_are_ignored_and_images_of_nothing_else_left_out():
+    shown = [[(CAT, {"area": 40.0}), (CAT, {"area": 5.0})], [(CAT, {"area": 5.0})]]
+    selection = select(make_index(shown), Choice(min_area=10))
+    (record,) = selection.records
+    assert [each.area for each in record.annotations] == [40.0]
+    assert [each.area for each in record.ignored] == [5.0]
+    assert selection.omitted.left_out == {"show only instances under min_area": 1}
+
+
+@pytest.mark.parametrize(("least", "expected"), [(36, [1]), (37, [])])
+def test_an_area_that_is_not_recorded_is_counted(least, expected):
+    assert ids(select(make_index([[CAT]]), Choice(min_area=least))) == expected
+
+
+@pytest.mark.parametrize(
+    ("crowd", "expected"),
+    [("ignore", [1, 2]), ("foreground", [1, 2]), ("background", [1])],
+)
+def test_images_of_nothing_but_crowds(crowd, expected):
+    index = make_index([[CAT, (CAT, {"iscrowd": 1})], [(CAT, {"iscrowd": 1})]])
+    assert ids(select(index, Choice(crowd=crowd))) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"image_id": 99}, "annotation 1 belongs to image 99, which the file"),
+        ({"category_id": 99}, "annotation 1 of image 1 has the category id 99"),
+    ],
+)
+def test_strays_stop_or_are_counted(fields, fault):
+    index = make_index([[(CAT, fields), CAT], [CAT]])
+    with pytest.raises(CocoDataError, match=f"test.json: {fault}"):
+        select(index, Choice())
+    selection = select(index, Choice(on_invalid="omit"))
+    assert ids(selection) == [1, 2]
+    assert len(selection.records[0].annotations) == 1
+    ((image, text),) = selection.omitted.invalid
+    assert image is None
+    assert fault in text
+
+
+def test_a_stray_of_another_category_concerns_nobody():
+    index = make_index([[CAT, (DOG, {"image_id": 99})]])
+    assert ids(select(index, Choice())) == [1]
+
+
+def test_two_annotations_of_one_id_are_both_drawn():
+    index = make_index([[CAT, CAT]], id=5)
+    (record,) = select(index, Choice()).records
+    assert len(record.annotations) == 2
