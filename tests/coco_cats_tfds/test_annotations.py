@@ -85,6 +85,18 @@ def test_missing_file_names_path_and_layout(tmp_path):
         InstancesIndex.load(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize("content", [b"", b"{"])
+def test_files_that_are_hardly_there(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(CocoDataError, match=r"x\.json is not a COCO instances file"):
+        InstancesIndex.load(tmp_path / "x.json")
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    with pytest.raises(CocoDataError, match="Cannot read .*: Is a directory"):
+        InstancesIndex.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coco_cats_tfds.inputs import CocoInputs
+
+_SHOWN_FAULTS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `coco-cats`; returns the exit status (0 done, 2 bad input)."""
+    """Runs `coco-cats`.
+
+    Returns:
+      The exit status: 0 done, 1 a dataset is not what it should be, 2 bad input.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -41,7 +52,58 @@ def _parser() -> argparse.ArgumentParser:
         "--validation", type=int, default=16, help="validation images (%(default)s)"
     )
     sample.set_defaults(run=_sample)
+
+    show = commands.add_parser(
+        "show",
+        help="draw a contact sheet of a built dataset",
+        description=(
+            "Draws images of a built dataset, the mask in red, ignored pixels hatched"
+            " in yellow."
+        ),
+    )
+    _add_dataset(show)
+    show.add_argument(
+        "--output", required=True, metavar="PICTURE", help="e.g. grid.png; written anew"
+    )
+    show.add_argument("--split", default="train", help="default: %(default)s")
+    show.add_argument(
+        "--images", type=int, default=24, help="how many (%(default)s)", metavar="N"
+    )
+    show.set_defaults(run=_show)
+
+    verify = commands.add_parser(
+        "verify",
+        help="prove a built dataset against COCO's annotations",
+        description=(
+            "Reads every record of a built dataset, draws its mask once more from the"
+            " annotations and compares all pixels, and the image with its file."
+        ),
+    )
+    _add_dataset(verify)
+    verify.add_argument(
+        "--manual_dir",
+        metavar="COCO",
+        help="the folder it was built from; else what was fetched is used",
+    )
+    verify.add_argument(
+        "--download_dir", metavar="DIR", help="default: DATA_DIR/downloads"
+    )
+    verify.add_argument(
+        "--base_url", metavar="URL", help="the address it was fetched from, if not COCO"
+    )
+    verify.set_defaults(run=_verify)
     return parser
+
+
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "data_dir",
+        metavar="DATA_DIR",
+        help="as given to `tfds build --data_dir`, or the folder of one dataset",
+    )
+    command.add_argument(
+        "--config", metavar="NAME", help="a configuration; default: all that are there"
+    )
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -59,3 +121,66 @@ def _sample(options: argparse.Namespace) -> int:
         f"  tfds build coco_cats --manual_dir {options.directory} --data_dir OUT"
     )
     return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from coco_cats_tfds.built import find_built
+    from coco_cats_tfds.contact_sheet import draw_sheet
+
+    found = find_built(options.data_dir, options.config)
+    if len(found) > 1:
+        names = [each.path.parent.name for each in found]
+        raise ValueError(f"{options.data_dir} holds {names}: choose one with --config.")
+    (built,) = found
+    if options.split not in built.splits:
+        raise ValueError(
+            f"{built.path} has no split {options.split!r}, only {list(built.splits)}."
+        )
+    draw_sheet(built.examples(options.split), options.images).save(options.output)
+    print(f"{min(options.images, built.splits[options.split])} images of {built.path}:")
+    print(built.counts[options.split].report(options.split))
+    print(f"Drawn in {options.output}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from coco_cats_tfds.built import find_built
+    from coco_cats_tfds.coco_cats_dataset_builder import SPLITS
+    from coco_cats_tfds.verify import verify_split
+
+    faulty = False
+    for built in find_built(options.data_dir, options.config):
+        print(built.path)
+        for split, coco_split in SPLITS.items():
+            verdict = verify_split(built, split, _inputs(options), coco_split)
+            faulty = faulty or bool(verdict.faults)
+            print(
+                f"  {split}: of {built.splits[split]:,} records {verdict.masks:,} masks"
+                f" and {verdict.images:,} images are proven, {len(verdict.faults):,}"
+                " faults"
+            )
+            for fault in verdict.faults[:_SHOWN_FAULTS]:
+                print(f"    {fault}")
+            if len(verdict.faults) > _SHOWN_FAULTS:
+                print(f"    and {len(verdict.faults) - _SHOWN_FAULTS:,} more")
+    return int(faulty)
+
+
+def _inputs(options: argparse.Namespace) -> CocoInputs:
+    import tensorflow_datasets as tfds
+
+    from coco_cats_tfds.download import COCO_URL, CocoDownload
+    from coco_cats_tfds.inputs import CocoFolder
+
+    if options.manual_dir:
+        return CocoFolder(options.manual_dir)
+    manager = tfds.download.DownloadManager(
+        download_dir=options.download_dir
+        or os.path.join(options.data_dir, "downloads"),
+        dataset_name="coco_cats",
+    )
+    return CocoDownload(manager, options.base_url or COCO_URL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

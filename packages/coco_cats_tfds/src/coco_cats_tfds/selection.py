@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from coco_cats_tfds.annotations import Annotation, Image, ImageRecord, InstancesIndex
 from coco_cats_tfds.choice import Choice
@@ -47,7 +47,8 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     wanted = index.category_ids(choice.categories)
     like = index.category_ids(choice.negatives_like)
     counts = Counts()
-    for fault in _strays(index, wanted):
+    showing = index.by_image(wanted)
+    for fault in _strays(index, showing):
         if choice.on_invalid == "stop":
             raise CocoDataError(
                 f"{index.origin}: {fault}. Complete the file or remove the annotation,"
@@ -55,7 +56,6 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
             )
         counts.invalid.append((None, fault))
 
-    showing = index.by_image(wanted)
     records = []
     for image_id, shown in showing.items():
         if image_id not in index.images:
@@ -74,20 +74,24 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     return Selection([_detached(record) for record in records], counts)
 
 
-def _strays(index: InstancesIndex, wanted: Collection[int]) -> Iterator[str]:
+def _strays(
+    index: InstancesIndex, showing: Mapping[int, Sequence[Annotation]]
+) -> Iterator[str]:
     """The faults of annotations that may be of these categories and fit nowhere."""
     known = {category.id for category in index.categories}
-    for annotation in index.annotations:
-        category = annotation.category_id
-        if category not in known:
+    # Most files have none, and a set is made faster than a loop is run.
+    if unknown := {each.category_id for each in index.annotations} - known:
+        for stray in index.annotations:
+            if stray.category_id in unknown:
+                yield (
+                    f"annotation {stray.id} of image {stray.image_id} has the category"
+                    f" id {stray.category_id}, which the file does not list"
+                )
+    for image_id in sorted(showing.keys() - index.images.keys()):
+        for stray in showing[image_id]:
             yield (
-                f"annotation {annotation.id} of image {annotation.image_id} has the"
-                f" category id {category}, which the file does not list"
-            )
-        elif category in wanted and annotation.image_id not in index.images:
-            yield (
-                f"annotation {annotation.id} belongs to image {annotation.image_id},"
-                " which the file does not list"
+                f"annotation {stray.id} belongs to image {image_id}, which the file"
+                " does not list"
             )
 
 

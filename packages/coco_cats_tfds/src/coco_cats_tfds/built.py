@@ -1,0 +1,120 @@
+"""Finds built datasets on disk and reads them without the builder that made them.
+
+```python
+for built in find_built("OUT"):
+    for example in built.examples("train"):
+        print(example.image_id, example.mask.shape)
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow_datasets as tfds
+from etils import epath
+
+from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.errors import CocoDataError
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltExample:
+    """One record.
+
+    Attributes:
+      image_id: COCO's.
+      filename: COCO's.
+      jpeg: The image's bytes.
+      mask: uint8 [height, width, 1].
+    """
+
+    image_id: int
+    filename: str
+    jpeg: bytes
+    mask: npt.NDArray[np.uint8]
+
+
+class BuiltDataset:
+    """One configuration of `coco_cats` on disk.
+
+    Attributes:
+      path: Its folder, `<data_dir>/coco_cats/<configuration>/<version>`.
+      choice: What it was built with.
+      counts: What was counted then, by split.
+      splits: Numbers of examples, by split.
+    """
+
+    def __init__(self, path: epath.Path) -> None:
+        """Opens the dataset in a folder with `dataset_info.json`.
+
+        Raises:
+          CocoDataError: It was not built by this package.
+        """
+        self._builder = tfds.builder_from_directory(path)
+        metadata = self._builder.info.metadata or {}
+        if not {"choice", "counts"} <= set(metadata):
+            raise CocoDataError(
+                f"{path} does not record what it was built with: it is no finished"
+                " dataset of coco_cats. Build it again."
+            )
+        self.path = path
+        self.choice = Choice(**metadata["choice"])
+        self.counts = {
+            split: Counts.from_json(record)
+            for split, record in metadata["counts"].items()
+        }
+        self.splits: dict[str, int] = {
+            name: info.num_examples for name, info in self._builder.info.splits.items()
+        }
+
+    def examples(self, split: str) -> Iterator[BuiltExample]:
+        """All records of a split, in their order on disk."""
+        dataset = self._builder.as_dataset(
+            split=split,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            shuffle_files=False,
+        )
+        for record in tfds.as_numpy(dataset):
+            yield BuiltExample(
+                image_id=int(record["image/id"]),
+                filename=record["image/filename"].decode(),
+                jpeg=record["image"],
+                mask=record["segmentation_mask"],
+            )
+
+
+def find_built(
+    data_dir: str | os.PathLike[str], config: str | None = None
+) -> list[BuiltDataset]:
+    """The datasets under a folder.
+
+    Args:
+      data_dir: What was given to `tfds build` as `--data_dir`, or the folder of one
+        dataset.
+      config: The name of a configuration; all of them if None.
+
+    Raises:
+      CocoDataError: There is none.
+    """
+    root = epath.Path(data_dir)
+    if (root / "dataset_info.json").exists():
+        return [BuiltDataset(root)]
+    infos = sorted(root.glob(f"coco_cats/{config or '*'}/*/dataset_info.json"))
+    infos = [info for info in infos if "incomplete" not in info.parent.name]
+    if not infos:
+        there = sorted(
+            {path.name for path in root.glob("coco_cats/*") if path.is_dir()}
+        )
+        raise CocoDataError(
+            f"No finished coco_cats dataset"
+            f"{f' of the configuration {config!r}' if config else ''} under {root}."
+            + (f" Found there: {there}." if there else "")
+            + " Build one: tfds build coco_cats --data_dir OUT."
+        )
+    return [BuiltDataset(info.parent) for info in infos]
