@@ -104,6 +104,6 @@ def types(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Every benchmark, one JSON line each; ours and the peer in the same run."""
-    install(session, list(PACKAGES))
+    install(session, list(PACKAGES), "opencv-python-headless", "atheris")
     for script in session.posargs or sorted(os.listdir("benchmarks")):
         session.run("python", f"benchmarks/{script}", env=QUIET)

@@ -81,6 +81,16 @@ def test_verify_proves_every_mask(built, crowd, capsys):
     assert "validation: of 4 records 4 masks and 4 images" in printed
 
 
+def test_verify_of_the_format_for_random_access(make_coco, tmp_path, capsys):
+    builder = Builder(data_dir=tmp_path, file_format="array_record")
+    root = make_coco()
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=root)
+    )
+    assert verify(root, tmp_path) == 0
+    assert "2 masks and 2 images are proven" in capsys.readouterr().out
+
+
 def rewrite(out, change):
     """Changes the training records on disk behind TFDS's back."""
     (path,) = out.rglob("*train.tfrecord*")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,24 @@ def test_the_same_bytes_in_every_process_with_any_number_of_workers(
         found.append(digests(data_dir))
         assert found[0] == found[-1], errors.decode()[-2000:]
     assert len(found[0]) == 4  # Two splits, features.json and metadata.json.
+
+
+def test_the_same_bytes_from_a_folder_from_zips_and_from_the_net(
+    make_coco, serve, tmp_path
+):
+    root = make_coco()
+    build(root, tmp_path / "folder")
+    config = CocoCatsConfig(name="mine", base_url=serve(root).url)
+    Builder(data_dir=tmp_path / "net", config=config).download_and_prepare()
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    for name in ("train2017", "val2017", "annotations"):
+        target = "annotations_trainval2017" if name == "annotations" else name
+        shutil.make_archive(str(zips / target), "zip", root, name)
+    build(zips, tmp_path / "zipped")
+    expected = digests(tmp_path / "folder")
+    assert digests(tmp_path / "net") == expected
+    assert digests(tmp_path / "zipped") == expected
 
 
 BLOCK_BEAM = """

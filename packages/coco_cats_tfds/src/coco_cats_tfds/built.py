@@ -75,12 +75,15 @@ class BuiltDataset:
 
     def examples(self, split: str) -> Iterator[BuiltExample]:
         """All records of a split, in their order on disk."""
-        dataset = self._builder.as_dataset(
-            split=split,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            shuffle_files=False,
-        )
-        for record in tfds.as_numpy(dataset):
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+            records = self._builder.as_data_source(split=split, decoders=decoders)
+        else:
+            dataset = self._builder.as_dataset(
+                split=split, decoders=decoders, shuffle_files=False
+            )
+            records = tfds.as_numpy(dataset)
+        for record in records:
             yield BuiltExample(
                 image_id=int(record["image/id"]),
                 filename=record["image/filename"].decode(),
