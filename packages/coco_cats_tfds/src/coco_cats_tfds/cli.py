@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coco_cats_tfds.built import BuiltDataset
     from coco_cats_tfds.inputs import CocoInputs
 
 _SHOWN_FAULTS = 10
@@ -151,8 +151,9 @@ def _verify(options: argparse.Namespace) -> int:
     faulty = False
     for built in find_built(options.data_dir, options.config):
         print(built.path)
+        coco = _inputs(options, built)
         for split, coco_split in SPLITS.items():
-            verdict = verify_split(built, split, _inputs(options), coco_split)
+            verdict = verify_split(built, split, coco, coco_split)
             faulty = faulty or bool(verdict.faults)
             print(
                 f"  {split}: of {built.splits[split]:,} records {verdict.masks:,} masks"
@@ -166,7 +167,7 @@ def _verify(options: argparse.Namespace) -> int:
     return int(faulty)
 
 
-def _inputs(options: argparse.Namespace) -> CocoInputs:
+def _inputs(options: argparse.Namespace, built: BuiltDataset) -> CocoInputs:
     import tensorflow_datasets as tfds
 
     from coco_cats_tfds.download import COCO_URL, CocoDownload
@@ -174,9 +175,9 @@ def _inputs(options: argparse.Namespace) -> CocoInputs:
 
     if options.manual_dir:
         return CocoFolder(options.manual_dir)
+    data_dir = built.path.parents[2]  # <data_dir>/coco_cats/<configuration>/<version>
     manager = tfds.download.DownloadManager(
-        download_dir=options.download_dir
-        or os.path.join(options.data_dir, "downloads"),
+        download_dir=options.download_dir or data_dir / "downloads",
         dataset_name="coco_cats",
     )
     return CocoDownload(manager, options.base_url or COCO_URL)

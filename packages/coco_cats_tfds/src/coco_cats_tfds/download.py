@@ -81,6 +81,7 @@ class CocoDownload:
         """
         if self._annotations is None:
             url = f"{self._base}/annotations/{ANNOTATIONS_ZIP}"
+            print(f"COCO comes from {self._base} (from a folder with --manual_dir).")
             self._annotations = self._fetch(url, lambda path: open_zip(path).close())
         return index_from_zip(self._annotations, split)
 
