@@ -113,6 +113,11 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
         (changed("images", 0, "width", value=None), "got `null`"),
         (changed("images", 0, "width", value=65_536), "`int` <= 65535"),
         (changed("images", 0, "width", value=10**30), "Expected|range"),
+        (changed("images", 0, "id", value=2**63), "Expected|range"),
+        (
+            changed("categories", value=[*GOOD["categories"], {"id": 17, "name": "x"}]),
+            "category id 17 stands for 'cat' and for 'x'",
+        ),
         (changed("images", 0, "file_name", value=7), "Expected `str`, got `int`"),
         (changed("annotations", 0, "iscrowd", value=2), "`int` <= 1"),
         (changed("annotations", 0, "area", value="18"), "got `str` - at .*area"),

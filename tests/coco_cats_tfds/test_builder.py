@@ -120,12 +120,40 @@ def test_faulty_image_stops_the_build_and_leaves_nothing(make_coco, tmp_path):
 def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
     root, out = make_coco(), tmp_path / "out"
     build(root, out, CocoCatsConfig(name="pets", categories=["cat"]))
+    other = CocoCatsConfig(name="pets", categories=["dog"])
     with pytest.raises(CocoDataError, match=r"was built with .*'cat'.* not with .*dog"):
-        build(root, out, CocoCatsConfig(name="pets", categories=["dog"]))
+        build(root, out, other)
+    with pytest.raises(CocoDataError, match="another name, or build with --overwrite"):
+        Builder(data_dir=out, config=other).as_dataset(split="train")
     with pytest.raises(ValueError, match="Cannot name a custom BuilderConfig the same"):
         build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
     config = CocoCatsConfig(name="pets", categories=["cat"])
     assert len(read(build(root, out, config), "train")) == 2
+
+
+def test_overwrite_replaces_another_choice(make_coco, tmp_path):
+    root, out = make_coco(), tmp_path / "out"
+    build(root, out, CocoCatsConfig(name="pets", categories=["cat"]))
+    config = json.dumps({"name": "pets", "categories": ["dog"]})
+    done = tfds_build(
+        ["--manual_dir", root, "--data_dir", out, "--config", config, "--overwrite"],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    info = tfds.builder("coco_cats/pets", data_dir=out).info
+    assert info.metadata["choice"]["categories"] == ["dog"]
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "file"])
+def test_a_manual_dir_that_is_none(tmp_path, kind):
+    """It never falls back to the net."""
+    root = tmp_path / "coco"
+    if kind == "empty":
+        root.mkdir()
+    if kind == "file":
+        root.write_text("")
+    with pytest.raises(CocoDataError, match=r"coco does not exist|instances_train2017"):
+        build(root, tmp_path / "out")
 
 
 def test_a_split_without_the_categories_is_named(make_coco, tmp_path):

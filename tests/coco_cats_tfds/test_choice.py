@@ -25,6 +25,11 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
         ({"min_area": True}, "`min_area` must be a number"),
         ({"negatives_like": "dog", "negatives": 1}, "`negatives_like` must be a list"),
         ({"negatives_like": ["dog"]}, "`negatives` is 0.*Set `negatives`"),
+        ({"negatives": 10**400}, "`negatives` must be a number"),
+        ({"name": ""}, "`name` must be letters"),
+        ({"name": "../../x"}, "`name` must be letters.*'../../x'"),
+        ({"name": "a/b"}, "`name` must be letters"),
+        ({"name": 5}, "`name` must be letters"),
         ({"base_url": "ftp://x"}, "`base_url` must begin with http"),
         ({"base_url": None}, "`base_url` must begin with http"),
         ({"workers": -1}, "`workers` must be a whole number"),
@@ -34,7 +39,7 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
 )
 def test_impossible_configurations(fields, fault):
     with pytest.raises(CocoDataError, match=fault):
-        CocoCatsConfig(name="x", **fields)
+        CocoCatsConfig(**{"name": "x", **fields})
 
 
 def test_what_is_recorded_makes_the_same_choice():

@@ -1,5 +1,7 @@
 """The command `coco-cats`."""
 
+import json
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -151,6 +153,54 @@ def test_verify_finds_an_image_that_was_left_out(built, capsys):
     assert "image 2 is missing" in capsys.readouterr().out
 
 
+def damage_records(root, out):
+    (path,) = out.rglob("*train.tfrecord*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return "cannot be read further"
+
+
+def lose_records(root, out):
+    next(iter(out.rglob("*train.tfrecord*"))).unlink()
+    return "cannot be read further"
+
+
+def empty_a_segmentation(root, out):
+    path = root / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace(json.dumps(SQUARE), "[]"))
+    return "cannot be drawn"
+
+
+@pytest.mark.parametrize("harm", [damage_records, lose_records, empty_a_segmentation])
+def test_verify_names_what_it_cannot_read(built, harm, capsys):
+    root, out = built()
+    fault = harm(root, out)
+    assert verify(root, out) == 1
+    assert fault in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("harm", ["{", '{"fileFormat": 5}', None])
+def test_verify_of_a_damaged_info(built, harm, capsys):
+    root, out = built()
+    (info,) = out.rglob("dataset_info.json")
+    if harm is None:
+        metadata = info.with_name("metadata.json")
+        metadata.write_text(metadata.read_text().replace("crowd", "crowds"))
+    else:
+        info.write_text(harm)
+    assert verify(root, out) == 2
+    assert "does not say what it was built with" in capsys.readouterr().err
+
+
+def test_verify_from_inside_the_dataset(built, monkeypatch, capsys):
+    root, out = built()
+    (info,) = out.rglob("dataset_info.json")
+    monkeypatch.chdir(info.parent)
+    assert main(["verify", ".", "--manual_dir", str(root)]) == 0
+    assert str(info.parent) in capsys.readouterr().out
+
+
 def test_verify_against_what_was_fetched(make_coco, serve, tmp_path, capsys):
     server = serve(make_coco())
     config = CocoCatsConfig(name="net", base_url=server.url)
@@ -191,6 +241,7 @@ def test_what_the_sheet_shows():
     [
         (["--split", "test"], "has no split 'test', only ['train', 'validation']"),
         (["--config", "pets"], "configuration 'pets' under"),
+        (["--config", "*"], "configuration '*' under"),
         (["--images", "0"], "at least 1 image"),
     ],
 )

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import PIL.Image
 import pytest
+import requests
 import tensorflow_datasets as tfds
 
 from coco_cats_tfds import CocoDataError
@@ -147,7 +149,9 @@ def other_picture():
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "replaced", "emptied"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "replaced", "emptied", "replaced by one of its size"]
+)
 def test_a_damaged_file_in_the_cache_is_fetched_again(
     make_coco, serve, tmp_path, damage
 ):
@@ -157,15 +161,81 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     path = cached_file(tmp_path, FIRST)
     content = path.read_bytes()
     path.write_bytes(
-        {"truncated": content[:-50], "replaced": other_picture(), "emptied": b""}[
-            damage
-        ]
+        {
+            "truncated": content[:-50],
+            "replaced": other_picture(),
+            "emptied": b"",
+            "replaced by one of its size": cached_file(tmp_path, THIRD).read_bytes(),
+        }[damage]
     )
     coco, _ = download(server, tmp_path)
     source = coco.source("train2017", images(1, 3))
     assert source.read(images(1)[0]) == content
     assert server.requests[FIRST] == 2
     assert server.requests[THIRD] == 1
+
+
+def test_damaged_annotations_in_the_cache_are_fetched_again(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    download(server, tmp_path)[0].index("train2017")
+    path = cached_file(tmp_path, ZIP)
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert download(server, tmp_path)[0].index("train2017").images
+    assert server.requests[ZIP] == 2
+
+
+def test_wrong_annotations_of_the_server_do_not_stay(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("annotations/captions_train2017.json", "{}")
+    server.faults[ZIP] = [stream.getvalue()]
+    with pytest.raises(CocoDataError, match="holds no annotations/instances_train"):
+        download(server, tmp_path)[0].index("train2017")
+    assert download(server, tmp_path)[0].index("train2017").images
+
+
+def test_a_damaged_record_of_the_cache_is_named(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    download(server, tmp_path)[0].source("train2017", images(1))
+    path = cached_file(tmp_path, FIRST)
+    path.with_name(path.name + ".INFO").write_text("")
+    with pytest.raises(CocoDataError, match="records of it is damaged .* Delete it"):
+        download(server, tmp_path)[0].source("train2017", images(1))
+
+
+def test_two_records_of_one_file(make_coco, serve, tmp_path):
+    """It is fetched once; the record that it does not fit is found when drawn."""
+    server = serve(make_coco())
+    right, wrong = images(1)[0], Image(9, "000000000001.jpg", 21, 30)
+    for order in ([right, wrong], [wrong, right]):
+        coco, _ = download(server, tmp_path)
+        source = coco.source("train2017", order)
+        assert source.read(right) == source.read(wrong)
+    assert server.requests[FIRST] == 1
+
+
+def test_a_server_that_stalls(make_coco, serve, tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.core.download.downloader.MAX_RETRIES", 1)
+    monkeypatch.setattr("coco_cats_tfds.download._TIMEOUTS", (0.2, 0.2))
+    server = serve(make_coco())
+    content = server.content
+    server.content = lambda path: time.sleep(2) or content(path)
+    coco, _ = download(server, tmp_path, omit_absent=True)
+    with pytest.raises(CocoDataError, match="cannot be had: .*timed out"):
+        coco.index("train2017")
+    assert requests.Session.request.__name__ == "request"
+
+
+def test_a_folder_of_other_datasets_is_left_aside(make_coco, serve, tmp_path):
+    """TFDS's own default for --manual_dir lies beside the downloads."""
+    server = serve(make_coco())
+    manual = tmp_path / "out" / "downloads" / "manual"
+    (manual / "imagenet").mkdir(parents=True)
+    assert build(server, tmp_path / "out").info.splits["train"].num_examples == 2
+    assert server.requests[ZIP] == 1
 
 
 def test_annotations_that_are_no_zip(make_coco, serve, tmp_path):
@@ -207,8 +277,13 @@ def test_names_of_files_are_quoted(make_coco, serve, tmp_path):
 def test_names_that_leave_the_folder_are_not_asked_for(make_coco, serve, tmp_path):
     server = serve(make_coco())
     coco, _ = download(server, tmp_path)
+    secret = Image(9, "../../secret.jpg", 20, 30)
+    with pytest.raises(CocoDataError, match="Image 9: .*leaves"):
+        coco.source("train2017", [secret])
+    coco, _ = download(server, tmp_path, omit_absent=True)
+    source = coco.source("train2017", [secret])
     with pytest.raises(CocoDataError, match="leaves"):
-        coco.source("train2017", [Image(9, "../../secret.jpg", 20, 30)])
+        source.read(secret)
     assert not server.requests
 
 

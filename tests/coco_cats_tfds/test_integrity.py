@@ -145,6 +145,7 @@ def test_everything_is_counted_printed_and_recorded(make_coco, tmp_path, capsys)
     assert counts == {
         "images": 1,
         "negatives": 0,
+        "negatives_lacking": 0,
         "instances": 2,
         "crowds": 1,
         "too_small": 0,
@@ -179,6 +180,22 @@ def test_bad_records_stop_the_build_unless_told_otherwise(make_coco, tmp_path):
     assert not list((tmp_path / "out").rglob("*.tfrecord*"))
     builder = build(root, tmp_path / "out", on_invalid="omit")
     assert builder.info.splits["train"].num_examples == 1
+
+
+@pytest.mark.parametrize("beam", [False, True])
+def test_a_split_of_which_nothing_can_be_used(make_coco, tmp_path, beam):
+    root = make_coco()
+    for path in (root / "train2017").iterdir():
+        path.write_bytes(b"")
+    fault = "Not one image of the split can be used.* first fault: Image 1, "
+    with pytest.raises(Exception, match=fault):
+        build(root, tmp_path / "out", on_invalid="omit", beam=beam)
+    assert not list((tmp_path / "out").rglob("*.tfrecord*"))
+
+
+def test_negatives_that_are_not_there(make_coco, tmp_path, capsys):
+    build(make_coco(), tmp_path / "out", negatives=10)
+    assert "18 more negatives were asked for" in capsys.readouterr().out
 
 
 def test_every_choice_is_in_the_info(make_coco, tmp_path):

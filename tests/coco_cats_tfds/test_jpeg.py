@@ -81,8 +81,16 @@ def test_not_a_jpeg(content, kind):
 
 @pytest.mark.parametrize("length", [0, 2, 10, 400, -2])
 def test_cut_off_jpeg(length):
-    with pytest.raises(CocoDataError, match=r"Image 7, x/a\.jpg, is not a JPEG that"):
+    with pytest.raises(
+        CocoDataError, match=r"Image 7, x/a\.jpg, is not a JPEG (that|but)"
+    ):
         check(encoded()[:length])
+
+
+def test_a_damaged_segment_that_only_pillow_minds():
+    content = encoded()
+    assert content[2:4] == b"\xff\xe0"  # JFIF's segment, cut to two bytes.
+    assert check(content[:2] + b"\xff\xe0\x00\x04JF" + content[20:]) is False
 
 
 def test_a_picture_too_large_to_be_one():

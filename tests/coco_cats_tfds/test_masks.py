@@ -140,3 +140,34 @@ def test_any_string_of_counts_decodes_or_is_refused(text):
     except CocoDataError:
         return
     assert drawn.shape == (HEIGHT, WIDTH)
+
+
+def runs(total):
+    """Run lengths, zeros among them, that cover `total` pixels."""
+
+    def cover(lengths):
+        counts, left = [], total
+        for length in lengths:
+            counts.append(min(length, left))
+            left -= counts[-1]
+        return [*counts, left]
+
+    return st.lists(st.integers(0, 60) | st.just(0), max_size=30).map(cover)
+
+
+def plain_mask(counts):
+    """Run lengths by numpy, column by column."""
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return values.reshape(WIDTH, HEIGHT).T
+
+
+@given(st.lists(runs(HEIGHT * WIDTH), min_size=1, max_size=4))
+def test_unions_of_rles_with_empty_runs(lists):
+    """pycocotools' own merging of these reads memory that is not its own."""
+    annotations = [make({"size": [HEIGHT, WIDTH], "counts": each}) for each in lists]
+    found = draw_mask(annotations, height=HEIGHT, width=WIDTH).mask[..., 0]
+    expected = np.any([plain_mask(each) for each in lists], axis=0)
+    np.testing.assert_array_equal(found, expected)
+    for annotation, counts in zip(annotations, lists, strict=True):
+        alone = decode_segmentation(annotation, height=HEIGHT, width=WIDTH)
+        np.testing.assert_array_equal(alone, plain_mask(counts))

@@ -167,6 +167,15 @@ def test_strays_stop_or_are_counted(fields, fault):
     assert fault in text
 
 
+def test_an_image_with_a_stray_is_no_negative():
+    """It may show a cat that lost its category."""
+    index = make_index([[CAT], [(CAT, {"category_id": 99})], []])
+    choice = Choice(negatives=5, on_invalid="omit")
+    selection = select(index, choice)
+    assert ids(selection) == [1, 3]
+    assert selection.omitted.negatives_lacking == 4
+
+
 def test_a_stray_of_another_category_concerns_nobody():
     index = make_index([[CAT, (DOG, {"image_id": 99})]])
     assert ids(select(index, Choice())) == [1]

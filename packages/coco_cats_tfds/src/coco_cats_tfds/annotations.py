@@ -28,12 +28,14 @@ from coco_cats_tfds.errors import CocoDataError
 
 # The format of a JPEG has no room for more rows or columns.
 Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+# The feature `image/id` is an int64.
+ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels."""
 
-    id: int
+    id: ImageId
     file_name: str
     height: Side
     width: Side
@@ -107,11 +109,20 @@ class InstancesIndex:
             instances = msgspec.json.decode(content, type=_Instances)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CocoDataError(
-                f"{origin} is not a COCO instances file: {error}. It may be cut off or"
-                " of another kind (captions, keypoints); fetch or extract it again."
+                f"{origin} is not a COCO instances file: {error}. Correct that field;"
+                " if the file is cut off or of another kind (captions, keypoints),"
+                " fetch or extract it again."
             ) from error
         self.origin = origin
         self.categories = tuple(instances.categories)
+        names: dict[int, str] = {}
+        for each in self.categories:
+            if names.setdefault(each.id, each.name) != each.name:
+                raise CocoDataError(
+                    f"{origin}: the category id {each.id} stands for"
+                    f" {names[each.id]!r} and for {each.name!r}. Give each category an"
+                    " id of its own."
+                )
         self.annotations = instances.annotations
         self.images = {image.id: image for image in instances.images}
         if len(self.images) != len(instances.images):

@@ -69,6 +69,7 @@ def _sum(counts: Iterable[Counts]) -> Counts:
 
 
 def _write(counts: Counts, path: str) -> None:
+    counts.check_something_is_left()
     epath.Path(path).write_text(json.dumps(counts.as_json()))
 
 

@@ -56,19 +56,20 @@ class BuiltDataset:
         Raises:
           CocoDataError: It was not built by this package.
         """
-        self._builder = tfds.builder_from_directory(path)
-        metadata = self._builder.info.metadata or {}
-        if not {"choice", "counts"} <= set(metadata):
-            raise CocoDataError(
-                f"{path} does not record what it was built with: it is no finished"
-                " dataset of coco_cats. Build it again."
-            )
         self.path = path
-        self.choice = Choice(**metadata["choice"])
-        self.counts = {
-            split: Counts.from_json(record)
-            for split, record in metadata["counts"].items()
-        }
+        try:
+            self._builder = tfds.builder_from_directory(path)
+            metadata = self._builder.info.metadata
+            self.choice = Choice(**metadata["choice"])
+            self.counts = {
+                split: Counts.from_json(record)
+                for split, record in metadata["counts"].items()
+            }
+        except Exception as error:  # TFDS raises many kinds for damaged files.
+            raise CocoDataError(
+                f"{path} does not say what it was built with ({error!r}): it is damaged"
+                " or not a dataset of this version of coco_cats. Build it again."
+            ) from error
         self.splits: dict[str, int] = {
             name: info.num_examples for name, info in self._builder.info.splits.items()
         }
@@ -105,11 +106,16 @@ def find_built(
     Raises:
       CocoDataError: There is none.
     """
-    root = epath.Path(data_dir)
+    path = os.fspath(data_dir)
+    root = epath.Path(path if "://" in path else os.path.abspath(path))
     if (root / "dataset_info.json").exists():
         return [BuiltDataset(root)]
-    infos = sorted(root.glob(f"coco_cats/{config or '*'}/*/dataset_info.json"))
-    infos = [info for info in infos if "incomplete" not in info.parent.name]
+    infos = [
+        info
+        for info in sorted(root.glob("coco_cats/*/*/dataset_info.json"))
+        if "incomplete" not in info.parent.name
+        and config in (None, info.parent.parent.name)
+    ]
     if not infos:
         there = sorted(
             {path.name for path in root.glob("coco_cats/*") if path.is_dir()}

@@ -8,7 +8,7 @@ pets = Choice(categories=("cat", "dog"), negatives=0.5, crowd="ignore")
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -70,7 +70,7 @@ class Choice:
         for field in ("min_area", "negatives"):
             value = getattr(self, field)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
+            if not number or not 0 <= value <= sys.float_info.max:
                 raise CocoDataError(
                     f"`{field}` must be a number from 0 up. Received: {value!r}"
                 )

@@ -10,7 +10,9 @@ tfds build coco_cats --data_dir OUT \
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +33,8 @@ from coco_cats_tfds.writer import DeterministicExampleWriter
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 """The splits of the dataset, and the name that COCO 2017 gives to each."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -55,6 +59,11 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
           CocoDataError: A field has an impossible value.
         """
         super().__post_init__()
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise CocoDataError(
+                "`name` must be letters, digits, _, - and ., since it names a folder."
+                f" Received: {self.name!r}"
+            )
         if not str(self.base_url).startswith(("http://", "https://")):
             raise CocoDataError(
                 "`base_url` must begin with http:// or https://. Received:"
@@ -90,19 +99,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     def __init__(self, **options: Any) -> None:
-        """Finds what was built before; options as for every TFDS builder.
-
-        Raises:
-          CocoDataError: The configuration's name stands for another choice already.
-        """
+        """Finds what was built before; options as for every TFDS builder."""
         super().__init__(**options)
+        self._manual_dir: Any = None
         self._counts: dict[str, Counts] = {}
+
+    def _check_choice(self) -> None:
         built = self.info.metadata.get("choice")
         wanted = self.builder_config.as_json()
         if self.is_prepared() and built != wanted:
             raise CocoDataError(
                 f"{self.data_path} was built with {built}, not with {wanted}. Give this"
-                " configuration another name, or delete that folder."
+                " configuration another name, or build with --overwrite."
             )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -139,15 +147,27 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Builds the dataset unless it is there; arguments as in TFDS.
 
         Raises:
-          CocoDataError: The input cannot be used. Nothing is left that looks finished.
+          CocoDataError: The input cannot be used (nothing is left that looks finished),
+            or the configuration's name stands for another choice already.
         """
         manual_dir = download_config and download_config.manual_dir
-        if manual_dir and not tfds.core.Path(manual_dir).expanduser().is_dir():
+        self._manual_dir = manual_dir and tfds.core.Path(manual_dir).expanduser()
+        if self._manual_dir and not self._manual_dir.is_dir():
             raise CocoDataError(
                 f"--manual_dir {manual_dir} does not exist or is no folder. Without"
                 " --manual_dir, COCO is fetched from the net."
             )
+        self._check_choice()
         super().download_and_prepare(download_config=download_config, **options)
+
+    def as_dataset(self, *args: Any, **options: Any) -> Any:
+        """Reads the dataset; arguments as in TFDS.
+
+        Raises:
+          CocoDataError: The configuration's name stands for another choice.
+        """
+        self._check_choice()
+        return super().as_dataset(*args, **options)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -173,10 +193,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return splits
 
     def _inputs(self, dl_manager: tfds.download.DownloadManager) -> CocoInputs:
-        try:
-            return CocoFolder(dl_manager.manual_dir)
-        except AssertionError:  # There is no such folder.
-            pass
+        if self._manual_dir:
+            return CocoFolder(self._manual_dir)
+        # TFDS's default, `<download_dir>/manual`, may be that of other datasets.
+        with contextlib.suppress(AssertionError):
+            if CocoFolder.is_at(dl_manager.manual_dir):
+                return CocoFolder(dl_manager.manual_dir)
         config = self.builder_config
         names = [*config.categories, *config.negatives_like]
         find_categories(names, CATEGORIES, origin="COCO")
@@ -208,6 +230,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self._counts[split] += outcome.counts
             if outcome.example is not None:
                 yield outcome.example["image/id"], outcome.example
+        self._counts[split].check_something_is_left()
 
     def _beam_counts_path(self, split: str) -> Any:
         return self.data_path / f"counts-{split}.json"

@@ -6,6 +6,8 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
+from coco_cats_tfds.errors import CocoDataError
+
 _NAMED = 10
 
 
@@ -16,6 +18,8 @@ class Counts:
     Attributes:
       images: Written.
       negatives: Of these, images that show none of the categories.
+      negatives_lacking: Asked for, but so many images without the categories there are
+        not.
       instances: Single instances drawn as foreground.
       crowds: Crowd regions of the categories, whatever became of them.
       too_small: Instances under `min_area`, drawn as ignored.
@@ -31,6 +35,7 @@ class Counts:
 
     images: int = 0
     negatives: int = 0
+    negatives_lacking: int = 0
     instances: int = 0
     crowds: int = 0
     too_small: int = 0
@@ -68,6 +73,15 @@ class Counts:
         left_out = Counter(record["left_out"])
         return cls(**{**record, "left_out": left_out, "invalid": invalid})
 
+    def check_something_is_left(self) -> None:
+        """Raises CocoDataError if no image was written."""
+        if not self.images:
+            first = self.as_json()["invalid"][0]["fault"] if self.invalid else ""
+            raise CocoDataError(
+                "Not one image of the split can be used, and TFDS has no empty splits."
+                f" The first fault: {first}"
+            )
+
     def report(self, split: str) -> str:
         """Lines for people."""
         share = 100 / max(1, self.pixels)
@@ -77,6 +91,11 @@ class Counts:
             f" {self.foreground * share:.2f}% of the pixels foreground,"
             f" {self.ignored * share:.2f}% ignored"
         ]
+        if self.negatives_lacking:
+            lines.append(
+                f"  noticed: {self.negatives_lacking:,} more negatives were asked for;"
+                " no other images show none of the categories"
+            )
         if self.too_small:
             lines.append(f"  ignored: {self.too_small:,} instances under min_area")
         for ids, what in (

@@ -45,6 +45,12 @@ class CocoFolder:
         """Takes the folder that holds `annotations/`, `train2017/` and `val2017/`."""
         self._root = epath.Path(root)
 
+    @staticmethod
+    def is_at(root: epath.Path) -> bool:
+        """Whether a folder has annotations as COCO's has."""
+        names = (instances_name("train2017"), ANNOTATIONS_ZIP)
+        return any((root / name).exists() for name in names)
+
     def index(self, split: str) -> InstancesIndex:
         """See `CocoInputs`.
 

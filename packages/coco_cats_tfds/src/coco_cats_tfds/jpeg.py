@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import PIL.Image
 import tensorflow as tf
@@ -11,8 +10,6 @@ import tensorflow as tf
 from coco_cats_tfds.annotations import Image
 from coco_cats_tfds.errors import CocoDataError
 
-# What TensorFlow's JPEG decoder reads; MPO is a JPEG followed by further pictures.
-_JPEG_FORMATS = ("JPEG", "MPO")
 # From here on Pillow suspects a decompression bomb.
 MAX_PIXELS = 89_478_485
 
@@ -23,8 +20,9 @@ _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
 def check_jpeg(content: bytes, image: Image, *, origin: object) -> bool:
     """Checks that bytes are a complete JPEG of the recorded size.
 
-    The size is that of the stored pixels, which is what COCO's annotations and
-    TensorFlow's decoder go by; an EXIF orientation is not applied.
+    TensorFlow decodes, because it is to read the dataset. The size is that of the
+    stored pixels, which is what COCO's annotations and TensorFlow go by; an EXIF
+    orientation is not applied.
 
     Args:
       content: The file's bytes.
@@ -44,40 +42,47 @@ def check_jpeg(content: bytes, image: Image, *, origin: object) -> bool:
             f"{name} is recorded with {image.width} x {image.height} pixels; more than"
             f" {MAX_PIXELS:,} are refused. Scale it and its annotations down."
         )
+    if (kind := _kind(content)) != "JPEG":
+        raise CocoDataError(
+            f"{name} is not a JPEG but {kind}. COCO's images are JPEGs. {cure}"
+        )
+    orientation = _orientation(content)
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            PIL.Image.open(io.BytesIO(content)) as picture,
-        ):
-            if picture.format not in _JPEG_FORMATS:
-                raise CocoDataError(
-                    f"{name} is not a JPEG but {picture.format}. COCO's images are"
-                    f" JPEGs. {cure}"
-                )
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-            if picture.size != (image.width, image.height):
-                if orientation in _TURNED_BY_90_DEGREES:
-                    cure = (
-                        "Its EXIF orientation turns it, but masks are drawn on the"
-                        " stored pixels: save the file turned, without that tag."
-                    )
-                raise CocoDataError(
-                    f"{name} is {picture.width} x {picture.height} pixels, recorded as"
-                    f" {image.width} x {image.height}. Its masks would not fit. {cure}"
-                )
-        # TensorFlow is to read the dataset, and Pillow lets pass what it refuses.
-        tf.io.decode_jpeg(content, channels=3)
-    except CocoDataError:
-        raise
-    except PIL.UnidentifiedImageError as error:
+        height, width, _ = tf.io.extract_jpeg_shape(content).numpy()
+        if (height, width) == (image.height, image.width):
+            tf.io.decode_jpeg(content, channels=3)
+    except tf.errors.OpError as error:
         raise CocoDataError(
-            f"{name} is not a JPEG that decodes: its {len(content)} bytes are those of"
-            f" no kind of image. {cure}"
+            f"{name} is not a JPEG that decodes: {error.message}. {cure}"
         ) from error
-    # Whatever a damaged file makes Pillow raise, and it raises many kinds.
-    except Exception as error:
-        reason = getattr(error, "message", error)
+    if (height, width) != (image.height, image.width):
+        if orientation in _TURNED_BY_90_DEGREES:
+            cure = (
+                "Its EXIF orientation turns it, but masks are drawn on the stored"
+                " pixels: save the file turned, without that tag."
+            )
         raise CocoDataError(
-            f"{name} is not a JPEG that decodes: {reason}. {cure}"
-        ) from error
+            f"{name} is {width} x {height} pixels, recorded as {image.width} x"
+            f" {image.height}. Its masks would not fit. {cure}"
+        )
     return orientation in range(2, 9)
+
+
+def _kind(content: bytes) -> str:
+    """What the bytes are, for the error's text."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            return str(picture.format)
+    except Exception:  # Damaged files make Pillow raise many kinds.
+        return f"{len(content)} bytes of no known kind of image"
+
+
+def _orientation(content: bytes) -> int:
+    """EXIF's, 1 where there is none or Pillow cannot read it."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # As above.
+        return 1

@@ -202,7 +202,22 @@ def _rle_counts(rle: _Rle, height: int, width: int) -> list[int]:
             f"its RLE covers {sum(counts)} of {height * width} pixels"
             f" ({height} x {width})"
         )
-    return counts
+    return _without_empty_runs(counts)
+
+
+def _without_empty_runs(counts: list[int]) -> list[int]:
+    """The same pixels with no run of length 0 but a first one.
+
+    pycocotools merges RLEs wrongly, and reads what is not there, where two have an
+    empty run at the same place.
+    """
+    found: list[int] = []
+    for index, count in enumerate(counts):
+        if count and len(found) % 2 != index % 2:
+            found[-1:] = [sum(found[-1:]) + count] if found else [0, count]
+        elif count:
+            found.append(count)
+    return found
 
 
 def decompress_counts(text: str) -> list[int]:

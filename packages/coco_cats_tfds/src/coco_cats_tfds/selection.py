@@ -48,7 +48,9 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     like = index.category_ids(choice.negatives_like)
     counts = Counts()
     showing = index.by_image(wanted)
-    for fault in _strays(index, showing):
+    doubtful = set()
+    for stray, fault in _strays(index, showing):
+        doubtful.add(stray.image_id)
         if choice.on_invalid == "stop":
             raise CocoDataError(
                 f"{index.origin}: {fault}. Complete the file or remove the annotation,"
@@ -66,7 +68,9 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
         else:
             records.append(record)
     count = round(len(records) * choice.negatives)
-    records += _negatives(index, showing, like, count)
+    negatives = _negatives(index, showing.keys() | doubtful, like, count)
+    counts.negatives_lacking = count - len(negatives)
+    records += negatives
     others = len(index.images) - len(records) - counts.left_out.total()
     if others:
         counts.left_out["show none of the categories"] = others
@@ -76,22 +80,24 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
 
 def _strays(
     index: InstancesIndex, showing: Mapping[int, Sequence[Annotation]]
-) -> Iterator[str]:
-    """The faults of annotations that may be of these categories and fit nowhere."""
+) -> Iterator[tuple[Annotation, str]]:
+    """Annotations that may be of these categories and fit nowhere, with the fault."""
     known = {category.id for category in index.categories}
     # Most files have none, and a set is made faster than a loop is run.
     if unknown := {each.category_id for each in index.annotations} - known:
         for stray in index.annotations:
             if stray.category_id in unknown:
                 yield (
+                    stray,
                     f"annotation {stray.id} of image {stray.image_id} has the category"
-                    f" id {stray.category_id}, which the file does not list"
+                    f" id {stray.category_id}, which the file does not list",
                 )
     for image_id in sorted(showing.keys() - index.images.keys()):
         for stray in showing[image_id]:
             yield (
+                stray,
                 f"annotation {stray.id} belongs to image {image_id}, which the file"
-                " does not list"
+                " does not list",
             )
 
 
