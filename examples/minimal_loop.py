@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from unet_core import UNetConfig, build_unet, geometry, predict_image
+from unet_core import Geometry, UNetConfig, build_unet, predict_image
 
 IGNORE = 255
 
@@ -72,15 +72,14 @@ def main() -> None:
     options = parser.parse_args()
 
     keras.utils.set_random_seed(0)
-    geometry.output_size(options.tile_size, options.depth)  # Refuses what cannot fit.
+    geometry = Geometry(options.depth)
+    geometry.output_size(options.tile_size)  # Refuses what cannot fit.
     config = UNetConfig(
         depth=options.depth, base_filters=options.base_filters, norm_momentum=0.9
     )
     model = build_unet(config)
     step = make_step(model, keras.optimizers.Adam(1e-3))
-    tiles = make_tiles(
-        options.data_dir, options.tile_size, geometry.margin(options.depth)
-    )
+    tiles = make_tiles(options.data_dir, options.tile_size, geometry.margin)
     for number, batch in enumerate(tiles.batch(4).take(options.steps), start=1):
         loss = step(*batch)
         if number % 10 == 0 or number == options.steps:

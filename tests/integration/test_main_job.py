@@ -106,14 +106,15 @@ def test_configs_are_valid_and_say_how_they_are_used(command, name):
 def test_tiles_of_the_original_configuration_are_572_and_388():
     from jsonargparse import Namespace
 
-    from unet_core import geometry
+    from unet_core import Geometry
     from unet_train.cli import _fit_parser
 
     options: Namespace = _fit_parser().parse_args(
         [f"--config={ROOT / 'configs' / 'coco_cats.yaml'}", "--run_dir=x"]
     )
     assert options.data.tile_size == 572
-    assert geometry.output_size(572, options.model.depth, options.model.padding) == 388
+    geometry = Geometry(options.model.depth, options.model.padding)
+    assert geometry.output_size(572) == 388
     assert options.model.base_filters == 64
     assert options.model.norm == "batch"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unet_core import UNetConfig
+from unet_core import UNetConfig, build_unet, presets
 
 
 @pytest.mark.parametrize(
@@ -12,11 +12,41 @@ from unet_core import UNetConfig
         ({"depth": 9}, "the paper has 4. Received: 9"),
         ({"base_filters": 1.5}, "`base_filters` must be a whole number"),
         ({"classes": True}, "`classes` must be a whole number"),
-        ({"norm": "spectral"}, r"`norm` must be one of \['none', 'batch'\]"),
+        ({"norm": "spectral"}, r"`norm` must be one of \['none', 'batch', 'sync_batch"),
         ({"padding": "reflect"}, r"`padding` must be one of \['valid', 'same'\]"),
+        ({"upsampling": "bilinear"}, r"one of \['transposed', 'resize'\]"),
         ({"norm_momentum": 1.0}, "`norm_momentum` must be at least 0 and below 1"),
+        ({"dropout": -0.1}, "`dropout` must be at least 0 and below 1. Received: -0.1"),
+        ({"dropout": float("nan")}, "`dropout` must be at least 0 and below 1"),
+        ({"stochastic_depth": 1}, "`stochastic_depth` must be at least 0 and below 1"),
+        ({"stochastic_depth": False}, "`stochastic_depth` must be at least 0"),
+        ({"deep_supervision": -1}, "`deep_supervision` must be a whole number of at"),
+        ({"deep_supervision": 4}, "a depth of 4 has 3. Use fewer heads or more depth"),
+        (
+            {"norm": "group", "groups": 24},
+            r"64 channels .* 24 `groups`. Use groups=8, ",
+        ),
+        ({"activation": ""}, "`activation` must be a name that Keras knows"),
+        ({"activation": "softmax"}, "belongs after the logits"),
     ],
 )
 def test_impossible_options(fields, fault):
     with pytest.raises(ValueError, match=fault):
         UNetConfig(**fields)
+
+
+def test_the_cure_for_groups_cures():
+    UNetConfig(norm="group", groups=8)
+    UNetConfig(norm="group", groups=24, base_filters=72)
+
+
+def test_an_activation_that_keras_does_not_know():
+    with pytest.raises(ValueError, match="squash"):
+        build_unet(UNetConfig(activation="squash"))
+
+
+def test_presets_by_name():
+    assert presets.find_preset("original") == UNetConfig()
+    with pytest.raises(ValueError, match=r"No preset is named 'big'. .*'paper'"):
+        build_unet("big")
+    assert all(presets.PRESETS[name].__doc__ for name in presets.PRESETS)

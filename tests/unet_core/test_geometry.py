@@ -1,112 +1,219 @@
 """Sizes, against a walk through the figure and against the running graph."""
 
+import doctest
+import functools
+import itertools
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core import UNetConfig, build_unet, geometry
+from unet_core import Geometry, UNetConfig, build_unet, read_geometry
+
+KINDS = list(itertools.product(["valid", "same"], ["transposed", "resize"]))
+geometries = st.builds(
+    Geometry,
+    depth=st.integers(1, 7),
+    padding=st.sampled_from(["valid", "same"]),
+    upsampling=st.sampled_from(["transposed", "resize"]),
+)
 
 
-def walk(size, depth):
+def walk(size, geometry):
     """The figure, step by step: output and crops, or None if the size does not fit."""
+    takes = 0 if geometry.padding == "same" else 2
+    up_takes = takes if geometry.upsampling == "resize" else 0
     skips = []
-    for _ in range(depth):
-        size -= 4
+    for _ in range(geometry.depth):
+        size -= 2 * takes
         if size <= 0 or size % 2:
             return None
         skips.append(size)
         size //= 2
-    size -= 4
+    size -= 2 * takes
     crops = []
     for skip in reversed(skips):
+        size = 2 * size - up_takes
         if size <= 0:
             return None
-        size *= 2
         crops.append((skip - size) // 2)
-        size -= 4
+        assert (skip - size) % 2 == 0
+        size -= 2 * takes
     return (size, tuple(reversed(crops))) if size > 0 else None
 
 
 def test_numbers_of_the_paper():
-    assert geometry.output_size(572) == 388
-    assert geometry.margin() == 92
-    assert geometry.crop_sizes() == (88, 40, 16, 4)
-    assert geometry.smallest_valid_size() == 188
-    assert geometry.nearest_valid_sizes(572) == (572, 572)
-    assert geometry.nearest_valid_sizes(573) == (572, 588)
-    assert geometry.nearest_valid_sizes(100) == (None, 188)
-    assert geometry.valid_size_for_output(388) == 572
-    assert geometry.valid_size_for_output(389) == 588
+    paper = Geometry()
+    assert paper.output_size(572) == 388
+    assert paper.margin == 92
+    assert paper.crop_sizes == (88, 40, 16, 4)
+    assert paper.step == 16
+    assert paper.smallest_valid_size == 188
+    assert paper.nearest_valid_sizes(572) == (572, 572)
+    assert paper.nearest_valid_sizes(573) == (572, 588)
+    assert paper.nearest_valid_sizes(100) == (None, 188)
+    assert paper.valid_size_for_output(388) == 572
+    assert paper.valid_size_for_output(389) == 588
 
 
-@pytest.mark.parametrize("depth", range(1, 7))
-def test_every_size_against_the_walk(depth):
-    for size in range(1, 1200):
-        expected = walk(size, depth)
-        assert geometry.is_valid_size(size, depth) == (expected is not None)
+@pytest.mark.parametrize(("padding", "upsampling"), KINDS)
+@pytest.mark.parametrize("depth", range(1, 9))
+def test_every_size_against_the_walk(depth, padding, upsampling):
+    geometry = Geometry(depth, padding, upsampling)
+    for size in range(1, 4000):
+        expected = walk(size, geometry)
+        assert geometry.is_valid_size(size) == (expected is not None)
         if expected:
-            found = geometry.output_size(size, depth), geometry.crop_sizes(depth)
-            assert found == expected
+            assert (geometry.output_size(size), geometry.crop_sizes) == expected
 
 
-@given(st.integers(1, 5000), st.integers(1, 7), st.sampled_from(["valid", "same"]))
-def test_nearest_valid_sizes(size, depth, padding):
-    below, above = geometry.nearest_valid_sizes(size, depth, padding)
+@given(geometries, st.integers(1, 5000))
+def test_nearest_valid_sizes(geometry, size):
+    below, above = geometry.nearest_valid_sizes(size)
     assert above >= size
-    assert geometry.is_valid_size(above, depth, padding)
-    assert above == geometry.smallest_valid_size(depth, padding) or not any(
-        geometry.is_valid_size(each, depth, padding) for each in range(size, above)
+    assert geometry.is_valid_size(above)
+    smallest = geometry.smallest_valid_size
+    assert above == smallest or not any(
+        geometry.is_valid_size(each) for each in range(size, above)
     )
     if below is not None:
         assert below <= size
-        assert geometry.is_valid_size(below, depth, padding)
-        assert above - below in (0, geometry.step(depth))
+        assert geometry.is_valid_size(below)
+        assert above - below in (0, geometry.step)
 
 
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@functools.cache
+def symbolic(geometry):
+    """A graph of one filter, whose shapes Keras infers without running it."""
+    return build_unet(
+        UNetConfig(
+            depth=geometry.depth,
+            base_filters=1,
+            norm="none",
+            padding=geometry.padding,
+            upsampling=geometry.upsampling,
+        )
+    )
+
+
+@given(geometries, st.integers(0, 400), st.integers(0, 400))
+@settings(max_examples=2000, deadline=None)
+def test_thousands_of_sizes_against_the_graph(geometry, more_rows, more_columns):
+    """Keras's own inference of shapes, through every layer."""
+    sides = [
+        geometry.smallest_valid_size + more * geometry.step
+        for more in (more_rows, more_columns)
+    ]
+    shape = symbolic(geometry).compute_output_shape((1, *sides, 3))
+    assert shape == (1, *map(geometry.output_size, sides), 1)
+
+
+@pytest.mark.parametrize(("padding", "upsampling"), KINDS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_against_the_running_graph(depth, padding):
-    model = build_unet(UNetConfig(depth=depth, base_filters=1, padding=padding))
+def test_against_the_running_graph(depth, padding, upsampling):
+    geometry = Geometry(depth, padding, upsampling)
+    model = symbolic(geometry)
 
     @settings(max_examples=15, deadline=None)
     @given(st.integers(0, 6), st.integers(0, 6))
     def check(more_rows, more_columns):
-        smallest = geometry.smallest_valid_size(depth, padding)
         sides = [
-            smallest + more * geometry.step(depth) for more in (more_rows, more_columns)
+            geometry.smallest_valid_size + more * geometry.step
+            for more in (more_rows, more_columns)
         ]
         output = model(np.zeros((1, *sides, 3)))
-        expected = [geometry.output_size(side, depth, padding) for side in sides]
-        assert list(output.shape[1:3]) == expected
+        assert list(output.shape[1:3]) == [geometry.output_size(each) for each in sides]
 
     check()
+
+
+@given(geometries)
+@settings(max_examples=40, deadline=None)
+def test_the_geometry_is_read_off_the_model(geometry):
+    assert read_geometry(symbolic(geometry)) == geometry
 
 
 def test_invalid_size_names_the_nearest():
     with pytest.raises(
         ValueError, match="no input of side 600. Nearest valid: 588 and"
     ):
-        geometry.output_size(600)
+        Geometry().output_size(600)
     with pytest.raises(ValueError, match="side 64. Nearest valid: 188"):
-        geometry.output_size(64)
+        Geometry().output_size(64)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-def test_halo_is_as_far_as_an_input_pixel_counts(depth):
-    """Change one pixel of the input and see how far the output changes."""
-    model = build_unet(
-        UNetConfig(depth=depth, base_filters=4, padding="same", norm="none")
-    )
-    side, rng = 16 * geometry.step(depth), np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, side, side, 3)).astype(np.float32)
-    reach = 0
-    for place in range(side // 2, side // 2 + geometry.step(depth)):
-        for value in (0, 255):
-            other = image.copy()
-            other[0, :, place] = value
-            difference = np.abs(model(other) - model(image)).max(axis=(0, 1, 3))
-            changed = np.flatnonzero(difference)
-            reach = max(reach, np.abs(changed - place).max())
-    assert reach <= geometry.halo(depth)
-    assert reach > geometry.halo(depth) - geometry.step(depth)
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"depth": 0}, "`depth` must be a whole number of at least 1. Received: 0"),
+        ({"depth": 2.0}, "Received: 2.0"),
+        ({"padding": "full"}, r"`padding` must be one of \['valid', 'same'\]"),
+        ({"upsampling": "nearest"}, r"`upsampling` must be one of \['transposed', 're"),
+    ],
+)
+def test_what_is_no_geometry(fields, fault):
+    with pytest.raises(ValueError, match=fault):
+        Geometry(**fields)
+
+
+def positive_model(geometry):
+    """Every weight positive and no bias: whatever can count gives more than 0."""
+    model = symbolic(geometry)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        values = rng.uniform(0.5, 1, variable.shape)
+        variable.assign(0 * values if "bias" in variable.path else values)
+    return model
+
+
+@pytest.mark.parametrize(("padding", "upsampling"), KINDS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_receptive_field_of_every_pixel_of_a_cell(depth, padding, upsampling):
+    """Pixels of the input that change an output pixel, by a pulse at each of them."""
+    geometry = Geometry(depth, padding, upsampling)
+    model = positive_model(geometry)
+    # Rows do not matter: one row of cells, many columns.
+    width = geometry.valid_size_for_output(2 * geometry.halo + 3 * geometry.step)
+    height = geometry.smallest_valid_size
+    output = geometry.output_size(width)
+    first = -(-geometry.halo // geometry.step) * geometry.step
+    base = np.full((1, height, width, 3), 127.0, np.float32)  # Below 0 once scaled.
+    assert not np.asarray(model(base)).any()
+    for pixel in range(first, first + geometry.step):
+        assert pixel < output
+        seen = []
+        field = geometry.receptive_field(pixel)
+        for column in (field.start - 1, field.start, field.stop - 1, field.stop):
+            pulse = base.copy()
+            pulse[0, :, column + geometry.margin] = 255
+            seen.append(bool(np.asarray(model(pulse))[0, 0, pixel, 0]))
+        assert seen == [False, True, True, False], (pixel, field)
+
+
+@given(geometries, st.integers(0, 3000))
+def test_the_halo_holds_every_receptive_field(geometry, pixel):
+    field = geometry.receptive_field(pixel)
+    assert pixel - field.start <= geometry.halo
+    assert field.stop - 1 - pixel <= geometry.halo
+    shifted = geometry.receptive_field(pixel + geometry.step)
+    assert shifted.start - field.start == geometry.step
+    assert len(shifted) == len(field)
+
+
+def test_receptive_field_of_the_paper():
+    fields = [Geometry().receptive_field(pixel) for pixel in range(16)]
+    assert {len(field) for field in fields} == {188, 204}
+    assert min(field.start for field in fields) == -92
+    assert Geometry().receptive_field(0) == range(-92, 96)
+
+
+def test_examples_in_docstrings():
+    import unet_core.geometry
+    import unet_core.summary  # noqa: F401
+
+    for name in ("unet_core.geometry", "unet_core.summary"):
+        results = doctest.testmod(sys.modules[name])
+        assert results.attempted
+        assert not results.failed

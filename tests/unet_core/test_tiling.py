@@ -1,18 +1,34 @@
 """Tiles against one pass over the whole image."""
 
+import dataclasses
+import subprocess
+import sys
+
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core import TiledPredictor, UNetConfig, build_unet, geometry, predict_image
+from unet_core import (
+    Geometry,
+    TiledPredictor,
+    UNetConfig,
+    build_unet,
+    predict_image,
+    presets,
+    read_geometry,
+    tiling,
+)
 
 
 def random_model(depth=2, padding="valid", **options):
     """Random weights and random moving statistics, so that nothing is symmetric."""
-    model = build_unet(
-        UNetConfig(depth=depth, base_filters=4, padding=padding, **options)
-    )
+    config = UNetConfig(depth=depth, base_filters=4, padding=padding, **options)
+    return shaken(build_unet(config))
+
+
+def shaken(model):
     rng = np.random.default_rng(1)
     for variable in model.variables:
         if "moving_mean" in variable.path or "bias" in variable.path:
@@ -25,17 +41,172 @@ def random_image(height, width, channels=3):
     return np.random.default_rng(2).integers(0, 256, shape, np.uint8)
 
 
+def assert_tiles_agree(model, image, sizes=(288, 350), **options):
+    """Tiles of several sizes, batched or not, against the whole pass."""
+    whole = predict_image(model, image, tile_size=None, **options)
+    assert whole.std() > 0.001  # Else nothing could differ.
+    geometry = read_geometry(model)
+    for size in sizes:
+        tile_size = geometry.nearest_valid_sizes(size)[1]
+        for budget in (1, 1 << 30):
+            tiles = predict_image(
+                model, image, tile_size=tile_size, memory_budget=budget, **options
+            )
+            np.testing.assert_allclose(tiles, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_tiles_equal_the_whole_pass(depth, padding):
-    model = random_model(depth, padding)
-    image = random_image(300, 417)
+def test_tiles_equal_the_whole_pass(depth, padding, upsampling):
+    # ELU, so that with four filters no unit is dead.
+    model = random_model(depth, padding, upsampling=upsampling, activation="elu")
+    assert_tiles_agree(model, random_image(300, 417))
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_tiles_equal_the_whole_pass_on_every_preset(name):
+    """Their own depth, padding and norm; fewer filters, which change no seam."""
+    config = dataclasses.replace(presets.find_preset(name), base_filters=4)
+    model = shaken(build_unet(config))
+    image = random_image(300, 333, config.input_channels)
+    assert_tiles_agree(model, image)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_tiles_equal_the_whole_pass_on_a_trained_net(padding):
+    """Trained until it tells discs from squares, with moving statistics of its own."""
+    rng = np.random.default_rng(0)
+    config = UNetConfig(depth=3, base_filters=4, padding=padding, norm_momentum=0.5)
+    model = build_unet(config)
+    margin = read_geometry(model).margin
+    side = 140 if padding == "valid" else 136
+    y, x = np.mgrid[:side, :side]
+    images = rng.integers(0, 120, (24, side, side, 3))
+    masks = np.zeros((24, side, side, 1))
+    for image, mask in zip(images, masks, strict=True):
+        row, column = rng.integers(50, 90, 2)
+        disc = (y - row) ** 2 + (x - column) ** 2 < 20**2
+        image[disc], mask[disc] = image[disc] + 120, 1
+        image[:20, 60:80] += 120  # A square, which is background.
+    end = side - margin
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    inner = masks[:, margin:end, margin:end]
+    history = model.fit(images, inner, batch_size=4, epochs=12, verbose=0)
+    assert history.history["loss"][-1] < 0.7 * history.history["loss"][0]
+    assert_tiles_agree(model, random_image(300, 333), sizes=(200, 260))
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_flips_are_the_mean_over_the_mirror_images(padding):
+    model, image = random_model(2, padding), random_image(150, 201)
+    expected = np.mean(
+        [
+            predict_image(model, image[::down, ::right])[::down, ::right]
+            for down in (1, -1)
+            for right in (1, -1)
+        ],
+        axis=0,
+    )
+    found = predict_image(model, image, flips=True)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - predict_image(model, image)).max() > 1e-3
+    assert_tiles_agree(model, image, sizes=(100,), flips=True)
+
+
+def test_progress_counts_tiles_and_ends_with_all():
+    model, seen = random_model(1), []
+    predictor = TiledPredictor(model, tile_size=60, memory_budget=1, flips=True)
+    predictor(random_image(100, 140), progress=lambda *each: seen.append(each))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {total for _, total in seen} == {len(seen)}
+    assert len(seen) == 4 * 3 * 4  # Tiles contribute 44 pixels.
+
+
+def test_tiles_are_batched_as_the_budget_allows():
+    model, seen = random_model(1), []
+    budget = 5 * 60 * 60 * tiling._bytes_a_pixel(model)
+    predictor = TiledPredictor(model, tile_size=60, memory_budget=budget)
+    predictor(random_image(100, 140), progress=lambda done, _: seen.append(done))
+    assert seen == [5, 10, 12]
+
+
+def test_writes_into_what_it_is_given(tmp_path):
+    model, image = random_model(1), random_image(50, 70)
+    out = np.memmap(tmp_path / "out", np.float32, "w+", shape=(50, 70, 1))
+    assert TiledPredictor(model)(image, out=out) is out
+    np.testing.assert_array_equal(out, predict_image(model, image))
+    with pytest.raises(
+        ValueError, match=r"float32 \(50, 70, 1\). Received float32 \(5"
+    ):
+        TiledPredictor(model)(image, out=np.empty((50, 70), np.float32))
+
+
+def test_group_norm_takes_whole_images_only():
+    model = random_model(1, norm="group", groups=2)
+    image = random_image(100, 100)
     whole = predict_image(model, image, tile_size=None)
-    assert whole.std() > 0.01
-    for size in (288, 350):
-        tile_size = geometry.nearest_valid_sizes(size, depth, padding)[1]
-        tiles = predict_image(model, image, tile_size=tile_size)
-        np.testing.assert_allclose(tiles, whole, atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(predict_image(model, image), whole)
+    with pytest.raises(ValueError, match=r"Group norm .*tile_size=None"):
+        predict_image(model, image, tile_size=60)
+    with pytest.raises(ValueError, match=r"Group norm .*tile_size=None"):
+        predict_image(model, image, memory_budget=1000)
+
+
+def test_layer_norm_agrees_in_tiles():
+    assert_tiles_agree(random_model(2, norm="layer"), random_image(200, 150), (100,))
+
+
+def test_a_budget_too_small_for_any_tile():
+    with pytest.raises(ValueError, match=r"smallest tiles .* have 1,936. Raise `mem"):
+        predict_image(random_model(2), random_image(90, 90), memory_budget=9_000)
+
+
+def test_further_heads_are_left_aside():
+    model = random_model(2, deep_supervision=1)
+    assert len(model.outputs) == 2
+    assert predict_image(model, random_image(40, 30)).shape == (40, 30, 1)
+
+
+MEMORY = """
+import sys
+import numpy as np
+from unet_core import TiledPredictor, UNetConfig, build_unet
+
+def memory(kind):
+    for line in open("/proc/self/status"):
+        if line.startswith(kind):
+            return int(line.split()[1]) * 1024
+
+depth, filters, side, budget = map(int, sys.argv[1:])
+model = build_unet(UNetConfig(depth=depth, base_filters=filters))
+image = np.zeros((side, side, 3), np.uint8)
+image[::2] = 7
+predictor = TiledPredictor(model, memory_budget=budget)
+predictor(image[:200, :200])
+open("/proc/self/clear_refs", "w").write("5")  # Forgets the peak so far.
+before = memory("VmRSS")
+result = predictor(image)
+print(memory("VmHWM") - before - result.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("depth", "filters", "side", "budget"),
+    [(3, 16, 1500, 200 << 20), (1, 2, 10_000, 256 << 20)],
+    ids=["2-megapixels", "100-megapixels"],
+)
+def test_memory_stays_within_the_budget(depth, filters, side, budget):
+    """The peak of a process, beside the image and the result."""
+    arguments = map(str, (depth, filters, side, budget))
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert budget / 8 < int(done.stdout) < budget
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -61,7 +232,7 @@ def test_prediction_is_where_the_pixel_is():
     model = random_model(1)
     image = random_image(20, 30)
     padded = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
-    size = [geometry.valid_size_for_output(side, 1) for side in (20, 30)]
+    size = [Geometry(1).valid_size_for_output(side) for side in (20, 30)]
     assert size == list(padded.shape[:2])
     logits = model(padded[np.newaxis])[0].numpy()
     np.testing.assert_allclose(
@@ -76,29 +247,32 @@ def test_classes_sum_to_one():
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_auto_takes_tiles_where_one_pass_is_too_large(monkeypatch):
-    monkeypatch.setattr("unet_core.tiling._PIXELS_A_PASS", 100 * 100)
-    model = random_model(2)
-    predictor = TiledPredictor(model)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_auto_takes_tiles_where_one_pass_is_too_large(padding):
+    model, image = random_model(2, padding), random_image(700, 500)
+    budget = 200 * 200 * tiling._bytes_a_pixel(model)
+    predictor = TiledPredictor(model, memory_budget=budget)
     seen = []
     forward = predictor._forward
-    predictor._forward = lambda tiles: seen.append(tiles.shape[1:3]) or forward(tiles)
-    image = random_image(700, 500)
+    predictor._forward = lambda tiles: seen.append(tiles.shape) or forward(tiles)
     result = predictor(image)
     assert len(seen) > 1
-    # The budget is counted for 64 filters, the model has 4: 8 times as many at most.
-    assert all(height * width <= 8 * 100 * 100 for height, width in seen)
+    assert all(count * height * width <= 200 * 200 for count, height, width, _ in seen)
     whole = predict_image(model, image, tile_size=None)
     np.testing.assert_allclose(result, whole, atol=1e-5, rtol=0)
+    seen.clear()
+    predictor(image[:90, :80])
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize("shape", [(3, 700), (700, 20)])
-def test_auto_on_long_narrow_images(monkeypatch, padding, shape):
-    monkeypatch.setattr("unet_core.tiling._PIXELS_A_PASS", 1000)
+@pytest.mark.parametrize("shape", [(3, 700), (700, 20), (1, 300), (300, 1)])
+def test_auto_on_long_narrow_images(padding, shape):
     model, image = random_model(2, padding), random_image(*shape)
+    budget = 60 * 60 * tiling._bytes_a_pixel(model)
     whole = predict_image(model, image, tile_size=None)
-    np.testing.assert_allclose(predict_image(model, image), whole, atol=1e-5, rtol=0)
+    found = predict_image(model, image, memory_budget=budget)
+    np.testing.assert_allclose(found, whole, atol=1e-5, rtol=0)
 
 
 def test_one_graph_for_photos_of_all_sizes():

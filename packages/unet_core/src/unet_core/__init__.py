@@ -1,9 +1,9 @@
 """The U-Net graph, its geometry, and tiled prediction that equals the whole pass.
 
 ```python
-from unet_core import UNetConfig, build_unet, predict_image
+from unet_core import build_unet, predict_image
 
-model = build_unet(UNetConfig(base_filters=16))  # A keras.Model that returns logits.
+model = build_unet("original")  # A keras.Model that returns logits.
 probabilities = predict_image(model, photo)  # uint8 [H, W, 3] -> float32 [H, W, 1].
 ```
 
@@ -13,20 +13,25 @@ package, reading its options and asking its geometry cost nothing.
 
 from typing import TYPE_CHECKING, Any
 
-from unet_core import geometry
+from unet_core import presets
 from unet_core.config import UNetConfig
+from unet_core.geometry import Geometry
+from unet_core.summary import Summary, summary
 
 if TYPE_CHECKING:
     from unet_core.model import build_unet, read_geometry
     from unet_core.tiling import TiledPredictor, predict_image
 
 __all__ = [
+    "Geometry",
+    "Summary",
     "TiledPredictor",
     "UNetConfig",
     "build_unet",
-    "geometry",
     "predict_image",
+    "presets",
     "read_geometry",
+    "summary",
 ]
 __version__ = "0.1.0"
 

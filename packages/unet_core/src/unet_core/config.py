@@ -1,18 +1,19 @@
 """The options of the U-Net. No TensorFlow here, so that a CLI can read them fast."""
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
-Norm = Literal["none", "batch"]
+Norm = Literal["none", "batch", "sync_batch", "group", "layer"]
 Padding = Literal["valid", "same"]
+Upsampling = Literal["transposed", "resize"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """What to build. The defaults are the network of the original system (2018).
 
-    The paper's network (Ronneberger et al. 2015, figure 1) is
-    `UNetConfig(input_channels=1, classes=2, norm="none")`.
+    `unet_core.presets` has named ones, among them the paper's network.
 
     Attributes:
       depth: Number of poolings, and of up-convolutions. The paper has 4.
@@ -20,13 +21,29 @@ class UNetConfig:
       input_channels: Channels of the input image, 3 for RGB.
       classes: Channels of the output: logits. One is enough for foreground against
         background (sigmoid); two or more are meant for a softmax.
-      norm: "batch" puts batch normalisation after each ReLU and each up-convolution,
-        "none" is the paper.
-      norm_momentum: Of the moving statistics that prediction uses. 0.99 averages over
-        about 100 steps; runs of a few hundred steps want 0.9.
+      norm: "none" is the paper. The others follow each activation and each
+        up-convolution: "batch" normalisation, with statistics joined over all GPUs as
+        "sync_batch"; "group" (Wu and He 2018) with statistics of one image, for
+        batches of one or two; "layer" over the channels of one pixel.
+      norm_momentum: Of the moving statistics that prediction uses, for the two batch
+        norms. 0.99 averages over about 100 steps; runs of a few hundred want 0.9.
+      groups: Of channels, for norm "group".
+      activation: After each 3x3 convolution; a name that Keras knows. The weights are
+        initialised for "relu".
+      dropout: Share of values set to 0 in training at the end of the contracting path:
+        after its last stage and after the bottom. The paper does not say how many.
+      upsampling: "transposed" is the paper's up-convolution 2x2; "resize" repeats each
+        pixel and convolves 3x3, which leaves no checkerboard and costs a margin of
+        7 * 2^depth - 5 pixels in place of 6 * 2^depth - 4.
       padding: "valid" is the paper: every output pixel is computed from real pixels
         and the output is smaller than the input. "same" pads with zeros and keeps the
         size, which is cheaper for small inputs.
+      deep_supervision: Number of further heads, on the stages of the way up below the
+        top one: the model then returns a list, the full-size logits first, each
+        further one half the size of the one before.
+      stochastic_depth: Share of samples for which, in training, a stage's two
+        convolutions are left out (Huang et al. 2016). Above 0 each stage gets a 1x1
+        convolution as a shortcut, which then is all that is left of it.
     """
 
     depth: int = 4
@@ -35,29 +52,73 @@ class UNetConfig:
     classes: int = 1
     norm: Norm = "batch"
     norm_momentum: float = 0.99
+    groups: int = 8
+    activation: str = "relu"
+    dropout: float = 0.0
+    upsampling: Upsampling = "transposed"
     padding: Padding = "valid"
+    deep_supervision: int = 0
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("depth", "base_filters", "input_channels", "classes"):
+        """Refuses what cannot be built.
+
+        Raises:
+          ValueError: An option or a combination of them is impossible.
+        """
+        for name, least in (
+            *(("depth", 1), ("base_filters", 1), ("input_channels", 1)),
+            *(("classes", 1), ("groups", 1), ("deep_supervision", 0)),
+        ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < least:
                 raise ValueError(
-                    f"`{name}` must be a whole number of at least 1. Received:"
+                    f"`{name}` must be a whole number of at least {least}. Received:"
                     f" {value!r}"
                 )
+        for name in ("norm_momentum", "dropout", "stochastic_depth"):
+            value = getattr(self, name)
+            # A number, but neither a bool nor NaN.
+            if type(value) not in (int, float) or not 0 <= value < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 0 and below 1. Received: {value!r}"
+                )
+        for name, kind in (
+            *(("norm", Norm), ("padding", Padding), ("upsampling", Upsampling)),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(
+                    f"`{name}` must be one of {list(get_args(kind))}. Received:"
+                    f" {getattr(self, name)!r}"
+                )
+        if not isinstance(self.activation, str) or not self.activation:
+            raise ValueError(
+                '`activation` must be a name that Keras knows, such as "relu" or'
+                f' "gelu". Received: {self.activation!r}'
+            )
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
         if self.depth > 8:
             raise ValueError(
                 "`depth` above 8 halves the image more often than any photograph"
                 f" bears; the paper has 4. Received: {self.depth}"
             )
-        if not 0 <= self.norm_momentum < 1:
+        if self.deep_supervision >= self.depth:
             raise ValueError(
-                "`norm_momentum` must be at least 0 and below 1. Received:"
-                f" {self.norm_momentum!r}"
+                f"`deep_supervision` of {self.deep_supervision} needs as many stages"
+                f" below the top one on the way up; a depth of {self.depth} has"
+                f" {self.depth - 1}. Use fewer heads or more depth."
             )
-        for name, choices in (("norm", get_args(Norm)), ("padding", get_args(Padding))):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {list(choices)}. Received:"
-                    f" {getattr(self, name)!r}"
-                )
+        if self.norm == "group" and self.base_filters % self.groups:
+            fitting = math.gcd(self.base_filters, self.groups)
+            raise ValueError(
+                f"{self.base_filters} channels (`base_filters`) do not divide into"
+                f" {self.groups} `groups`. Use groups={fitting}, or base_filters="
+                f"{self.groups * max(1, round(self.base_filters / self.groups))}."
+            )
+        if self.activation == "softmax":
+            raise ValueError(
+                '`activation` "softmax" leaves nothing of a channel but its share of'
+                ' all; it belongs after the logits. Use "relu".'
+            )

@@ -96,7 +96,7 @@ class SegmentationData:
         """An endless dataset of training batches.
 
         Args:
-          margin: Of the network, in pixels a side (`unet_core.geometry.margin`).
+          margin: Of the network, in pixels a side (`unet_core.Geometry.margin`).
           seed: Of order, crops and augmentation, below 2^31.
           start_step: Number of the first batch, from 0.
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from unet_core import geometry, read_geometry
+from unet_core import read_geometry
 from unet_train.losses import binary_crossentropy
 from unet_train.options import Precision, TaskOptions
 from unet_train.schedule import WarmUp
@@ -45,6 +45,11 @@ class SegmentationTask:
           model: From `unet_core.build_unet`, with one class.
           **options: Fields of `TaskOptions`.
         """
+        if len(model.outputs) > 1:
+            raise ValueError(
+                f"The model has {len(model.outputs)} outputs; this task trains one."
+                " Build it with `deep_supervision=0`."
+            )
         if model.output_shape[-1] != 1:
             raise ValueError(
                 f"The model has {model.output_shape[-1]} output channels; a binary mask"
@@ -76,11 +81,11 @@ class SegmentationTask:
     @property
     def margin(self) -> int:
         """Pixels a side by which the prediction is smaller than the image."""
-        return geometry.margin(*read_geometry(self.model))
+        return read_geometry(self.model).margin
 
     def check_tile_size(self, tile_size: int) -> None:
         """Refuses tiles that the model cannot take; the text names the nearest."""
-        geometry.output_size(tile_size, *read_geometry(self.model))
+        read_geometry(self.model).output_size(tile_size)
 
     def build_optimizer(self) -> None:
         """Makes the optimizer's variables, unless it has them."""

@@ -1,0 +1,60 @@
+"""One table of networks: a preset or option added here is at once checked for all."""
+
+import dataclasses
+
+import keras
+import pytest
+
+from unet_core import UNetConfig, presets
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same weights in each run of a test."""
+    keras.utils.set_random_seed(0)
+
+
+CONFIGS: dict[str, UNetConfig] = {
+    **{name: presets.find_preset(name) for name in presets.PRESETS},
+    "resize": UNetConfig(base_filters=8, upsampling="resize"),
+    "resize_same": UNetConfig(base_filters=8, upsampling="resize", padding="same"),
+    "group": UNetConfig(base_filters=8, norm="group", classes=3),
+    "layer": UNetConfig(base_filters=8, norm="layer", depth=2),
+    "sync_batch": UNetConfig(base_filters=8, norm="sync_batch"),
+    "supervised": UNetConfig(base_filters=8, deep_supervision=3, classes=2),
+    "stochastic": UNetConfig(base_filters=8, stochastic_depth=0.1),
+    "stochastic_same": UNetConfig(
+        base_filters=8, stochastic_depth=0.1, padding="same", upsampling="resize"
+    ),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request) -> UNetConfig:
+    """Each network of the table, as it is."""
+    return CONFIGS[request.param]
+
+
+@pytest.fixture(params=CONFIGS)
+def light_config(request) -> UNetConfig:
+    """Each network of the table, with few filters and little depth."""
+    config = CONFIGS[request.param]
+    depth = min(config.depth, 2)
+    heads = min(config.deep_supervision, depth - 1)
+    return dataclasses.replace(
+        config, base_filters=8, depth=depth, deep_supervision=heads
+    )
+
+
+@pytest.fixture
+def light_configs() -> dict[str, UNetConfig]:
+    """All of them, for tests that share a process."""
+    return {
+        name: dataclasses.replace(
+            config,
+            base_filters=8,
+            depth=min(config.depth, 2),
+            deep_supervision=min(config.deep_supervision, 1),
+        )
+        for name, config in CONFIGS.items()
+    }

@@ -1,0 +1,36 @@
+"""What the graph does beside the figure: scaling, geometry read off its layers."""
+
+import keras
+import numpy as np
+import pytest
+
+from unet_core import Geometry, UNetConfig, build_unet, read_geometry
+
+
+def test_scales_pixels_itself():
+    model = build_unet(UNetConfig(depth=1, base_filters=2))
+    scaled = keras.Model(model.input, model.get_layer("rescale").output)
+    image = np.array([0, 127.5, 255], np.float32).reshape(1, 1, 3, 1).repeat(3, -1)
+    np.testing.assert_allclose(scaled(image)[0, 0, :, 0], [-1, 0, 1], atol=1e-6)
+
+
+def test_uint8_and_float_images_agree():
+    model = build_unet(UNetConfig(depth=1, base_filters=4))
+    image = np.random.default_rng(0).integers(0, 256, (1, 30, 30, 3), np.uint8)
+    np.testing.assert_array_equal(model(image), model(image.astype(np.float32)))
+
+
+def test_the_default_is_the_original():
+    names = [layer.name for layer in build_unet().layers]
+    assert names == [layer.name for layer in build_unet("original").layers]
+
+
+def test_geometry_is_read_off_any_network_of_the_table(light_config):
+    config = light_config
+    expected = Geometry(config.depth, config.padding, config.upsampling)
+    assert read_geometry(build_unet(config)) == expected
+
+
+def test_what_is_no_unet():
+    with pytest.raises(ValueError, match="'dense' has 0 convolutions"):
+        read_geometry(keras.Sequential([keras.Input((2,))], name="dense"))
