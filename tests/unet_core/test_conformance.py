@@ -30,7 +30,7 @@ def outputs_of(result):
 
 
 def test_shapes(light_config):
-    sides, inner = sides_of(light_config)
+    _, inner = sides_of(light_config)
     outputs = outputs_of(build_unet(light_config)(images_for(light_config)))
     assert len(outputs) == 1 + light_config.deep_supervision
     assert outputs[0].shape == (2, *inner, light_config.classes)
