@@ -97,7 +97,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types, strictly; what TensorFlow and Keras return counts as Any."""
     typed = ["mypy", "nox", "numpy", "msgspec", "pillow", "rich", "jsonargparse"]
-    session.install("-c", "constraints.txt", *typed, "types-PyYAML", "hatchling")
+    typed += ["urllib3", "types-PyYAML", "hatchling"]
+    session.install("-c", "constraints.txt", *typed)
     session.run("mypy")
 
 
