@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--memory_gib", type=float, default=8)
+    parser.add_argument("--memory_gib", type=float, default=3)
     parser.add_argument("--turns", type=int, default=5, help="of tiles of 572")
     options = parser.parse_args()
     record: dict[str, Any] = {"benchmark": "predict", **vars(options)}
