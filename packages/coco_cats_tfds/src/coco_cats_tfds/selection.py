@@ -13,6 +13,8 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import msgspec
+
 from coco_cats_tfds.annotations import Annotation, Image, ImageRecord, InstancesIndex
 from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.counts import Counts
@@ -163,11 +165,4 @@ def _detached(record: ImageRecord) -> ImageRecord:
 
 def _copy(annotation: Annotation) -> Annotation:
     segmentation = annotation.segmentation.copy()
-    return Annotation(
-        annotation.id,
-        annotation.image_id,
-        annotation.category_id,
-        segmentation,
-        annotation.iscrowd,
-        annotation.area,
-    )
+    return msgspec.structs.replace(annotation, segmentation=segmentation)
