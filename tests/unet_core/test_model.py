@@ -1,8 +1,12 @@
 """What the graph does beside the figure: scaling, geometry read off its layers."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from unet_core import Geometry, UNetConfig, build_unet, read_geometry
 
@@ -34,3 +38,33 @@ def test_geometry_is_read_off_any_network_of_the_table(light_config):
 def test_what_is_no_unet():
     with pytest.raises(ValueError, match="'dense' has 0 convolutions"):
         read_geometry(keras.Sequential([keras.Input((2,))], name="dense"))
+
+
+@pytest.mark.parametrize(
+    ("padding", "width", "nearest"),
+    [("valid", 108, "100 and 108"), ("same", 104, "96 and 104")],
+)
+def test_an_invalid_size_is_refused_with_the_nearest(padding, width, nearest):
+    model = build_unet(UNetConfig(depth=3, base_filters=2, padding=padding))
+    image = np.zeros((1, 102, width, 3), np.uint8)
+    for call in (model, model.predict_on_batch, tf.function(model)):
+        with pytest.raises(ValueError, match=f"side 102. Nearest valid: {nearest}"):
+            call(image)
+    with pytest.raises(ValueError, match="side 102"):
+        keras.Sequential([model])(image)
+    unknown = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 3))])
+    square = np.zeros((1, width, width, 3), np.float32)
+    assert unknown(square).shape[0] == 1
+
+
+def test_the_check_of_sizes_leaves_a_stock_model():
+    model = build_unet(UNetConfig(depth=1, base_filters=2))
+    image = np.random.default_rng(0).integers(0, 256, (1, 30, 30, 3), np.uint8)
+    expected = model(image)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(twin(image), expected)
+        assert type(twin) is type(model)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(image), expected)
+    assert model.get_config() == clone.get_config()

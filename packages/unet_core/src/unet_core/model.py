@@ -6,6 +6,10 @@ logits = model(images)  # [N, 572, 572, 3] of 0..255 -> [N, 388, 388, 1]
 ```
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from unet_core.blocks import Blocks
@@ -27,8 +31,10 @@ def build_unet(
     Returns:
       A model from pixel values 0..255, [N, H, W, input_channels], to float32 logits
       [N, H - 2m, W - 2m, classes], where m is `Geometry.margin` (0 for padding
-      "same"). H and W are free among `Geometry`'s valid sizes. The model scales pixel
-      values itself, to -1..1. With deep supervision it returns a list of logits.
+      "same"). H and W are free among `Geometry`'s valid sizes; for any other the
+      model raises a ValueError that names the nearest (a model loaded from its file
+      has Keras's own error there). The model scales pixel values itself, to -1..1.
+      With deep supervision it returns a list of logits.
 
     Raises:
       ValueError: There is no such preset, or Keras does not know the activation.
@@ -38,7 +44,8 @@ def build_unet(
     config = config or UNetConfig()
     block = Blocks(config, dtype)
     filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
-    crops = Geometry(config.depth, config.padding, config.upsampling).crop_sizes
+    geometry = Geometry(config.depth, config.padding, config.upsampling)
+    crops = geometry.crop_sizes
     levels = range(config.depth)
 
     image = keras.Input((None, None, config.input_channels), name="image")
@@ -68,7 +75,24 @@ def build_unet(
             heads.append(block.logits(x, f"logits_{level}"))
 
     outputs = heads[::-1] if config.deep_supervision else heads[0]
-    return keras.Model(image, outputs, name="unet")
+    model = keras.Model(image, outputs, name="unet")
+    # On the instance, so that the class stays the stock one and a `.keras` file loads
+    # without this package.
+    model.call = _checking_sizes(model.call, geometry)
+    return model
+
+
+def _checking_sizes(call: Callable[..., Any], geometry: Geometry) -> Callable[..., Any]:
+    """Has a call refuse images of invalid sizes, as far as the sizes are known."""
+
+    @functools.wraps(call)
+    def checked_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        for side in keras.tree.flatten(inputs)[0].shape[1:3]:
+            if side is not None:
+                geometry.output_size(side)
+        return call(inputs, *args, **kwargs)
+
+    return checked_call
 
 
 def read_geometry(model: keras.Model) -> Geometry:
