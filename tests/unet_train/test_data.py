@@ -43,7 +43,10 @@ def test_every_image_once_an_epoch_in_a_new_order(make_data):
 @pytest.mark.parametrize("start", [1, 3, 4, 7, 9])
 def test_a_later_start_goes_on_with_the_same_batches(make_data, start):
     """Batches of 2 of 7 images: they straddle the epochs."""
-    data = make_data(scale_jitter=0.3, color_jitter=0.3, image_size=50)
+    data = make_data(
+        scale_jitter=0.3, color_jitter=0.3, image_size=50, rotation=10.0, elastic=2.0,
+        copy_paste=0.5, cutout=0.4, blur=1.0, flip=True,
+    )  # fmt: skip
     assert_equal(batches(data, 12)[start:], batches(data, 12 - start, start_step=start))
 
 
@@ -96,11 +99,131 @@ def test_unknown_dataset_tells_how_to_build_it(tmp_path):
         SegmentationData("coco_kats", data_dir=str(tmp_path))
 
 
-def test_strange_mask_values_are_refused():
-    from unet_train.data import _check_mask
+def test_strange_mask_values_are_refused(make_data):
+    data = make_data(foreground=[3], background=[0], ignored=[2])
+    with pytest.raises(ValueError, match=r"values \[1, 255\], but foreground is \[3\]"):
+        next(data.examples("train"))
 
-    with pytest.raises(ValueError, match=r"the values \[7, 128\]. Masks hold 0"):
-        _check_mask(np.array([0, 1, 255, 128, 7], np.uint8), "x")
+
+def test_values_of_masks_by_name(make_data):
+    plain = next(make_data().examples("train")).mask
+    swapped = make_data(foreground=[0, 255], background=[1], ignored=[])
+    mask = next(swapped.examples("train")).mask
+    np.testing.assert_array_equal(mask, plain != 1)
+    for (_, one), (_, other) in zip(
+        batches(make_data(), 4), batches(swapped, 4), strict=True
+    ):
+        # Beyond the image nothing is known, whatever the dataset calls it.
+        assert ((one == 1) <= (other == 0)).all()
+        assert ((one == 0) <= (other == 1)).all()
+
+
+def test_a_feature_that_is_not_there_is_named(make_data):
+    with pytest.raises(ValueError, match=r"no feature 'masks', only \['image'"):
+        make_data(mask_feature="masks")
+
+
+def parts_of(data, workers, replicas, count):
+    """What each machine reads, step by step: lists of pieces."""
+    from unet_train.data import Share
+
+    found = []
+    for worker in range(workers):
+        share = Share(workers=workers, worker=worker, replicas=replicas)
+        pieces = batches(data, count * replicas, share=share)
+        found.append(
+            [pieces[i : i + replicas] for i in range(0, len(pieces), replicas)]
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "replicas"),
+    [(4, 2, 1), (4, 1, 2), (3, 1, 2), (5, 2, 2), (7, 3, 1), (8, 2, 2)],
+)
+def test_machines_and_devices_share_each_batch(
+    make_data, batch_size, workers, replicas
+):
+    """Without overlap, without loss, in order; uneven batches too."""
+    data = make_data(batch_size=batch_size, color_jitter=0.2)
+    whole = batches(data, 5)
+    parts = parts_of(data, workers, replicas, 5)
+    for step, batch in enumerate(whole):
+        pieces = [piece for machine in parts for piece in machine[step]]
+        assert all(len(piece[0]) for piece in pieces)
+        for index in (0, 1):
+            joined = np.concatenate([piece[index] for piece in pieces])
+            np.testing.assert_array_equal(joined, batch[index])
+
+
+def test_more_devices_than_examples_are_refused(make_data):
+    from unet_train.data import Share
+
+    with pytest.raises(ValueError, match="A batch of 2 does not go round 4 devices"):
+        batches(make_data(batch_size=2), 1, share=Share(workers=2, replicas=2))
+
+
+def test_a_limit_takes_the_first_images(make_data):
+    data = make_data(batch_size=1)
+    seen = {index_of(images[0]) for images, _ in batches(data, 12, limit=3)}
+    first = [index_of(each.image) for each in data.examples("train", limit=3)]
+    assert seen == set(first)
+    assert data.steps_per_epoch(limit=3) == 3
+    assert data.steps_per_epoch() == 7
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 5])
+def test_the_first_batches_over_and_over(make_data, start):
+    data = make_data(batch_size=4, scale_jitter=0.2)
+    first = batches(data, 2)
+    found = batches(data, 5, repeat_batches=2, start_step=start)
+    assert_equal(found, [first[(start + step) % 2] for step in range(5)])
+
+
+@pytest.mark.parametrize("repeat", [None, 2])
+def test_ids_of_a_batch(make_data, repeat):
+    data = make_data(batch_size=3)
+    stored = [index_of(each.image) for each in data.examples("train")]
+    arguments = {"limit": 5, "repeat_batches": repeat}
+    for step, (images, _) in enumerate(batches(data, 5, **arguments)):
+        ids = data.ids_of_batch(step, seed=0, **arguments)
+        # TFDS's ids end with the place of the example in its file.
+        assert [stored[int(each.rsplit("__")[-1])] for each in ids] == [
+            index_of(image) for image in images
+        ]
+
+
+def test_copy_paste_brings_foreground_of_another_image(make_data):
+    options = {"batch_size": 7, "mirror": False, "image_size": 30}
+    plain = batches(make_data(**options), 2)
+    pasted = batches(make_data(**options, copy_paste=1.0), 2)
+    more = 0
+    for (images, masks), (new_images, new_masks) in zip(plain, pasted, strict=True):
+        changed = (masks != new_masks)[..., 0]
+        more += changed.sum()
+        assert (new_masks[changed] == 1).all()
+        window = (slice(None), slice(8, 22), slice(8, 22))
+        kept = new_masks[..., 0] != 1
+        np.testing.assert_array_equal(images[window][kept], new_images[window][kept])
+        for index in range(7):
+            # The red channel tells of which image a pixel is: of one or two.
+            red = np.unique(new_images[index][..., 0] // 10)
+            assert 1 <= len(red) <= 2
+    assert more > 100
+
+
+def test_weights_of_the_border_between_objects(make_data):
+    from unet_train.border import border_weights
+
+    data = make_data(border_weight=10.0, border_sigma=3.0, copy_paste=1.0)
+    largest = 0.0
+    for _, masks, weights in batches(data, 8):
+        assert weights.shape == masks.shape
+        for mask, found in zip(masks, weights, strict=True):
+            expected = border_weights(mask, weight=10.0, sigma=3.0)
+            np.testing.assert_array_equal(found, expected)
+            largest = max(largest, found.max())
+    assert largest > 1.5
 
 
 @pytest.mark.parametrize(
@@ -110,6 +233,12 @@ def test_strange_mask_values_are_refused():
         ("color_jitter", 0.3),
         ("scale_jitter", 0.3),
         ("image_size", 44),
+        ("flip", True),
+        ("rotation", 20.0),
+        ("elastic", 2.0),
+        ("blur", 1.5),
+        ("cutout", 0.5),
+        ("copy_paste", 0.9),
     ],
 )
 def test_every_option_changes_the_tiles(make_data, option, value):

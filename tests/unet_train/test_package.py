@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import unet_train
-from unet_train import metrics
+from unet_train import border, metrics, parts
+from unet_train.callbacks import tensorboard
 
 
 def test_public_names():
@@ -32,6 +33,7 @@ def test_only_data_imports_tfds_and_nothing_the_dataset_package():
 
 
 def test_examples_in_docstrings():
-    results = doctest.testmod(metrics)
-    assert results.attempted >= 3
-    assert not results.failed
+    for module in (border, metrics, parts, tensorboard):
+        results = doctest.testmod(module)
+        assert results.attempted >= 1
+        assert not results.failed

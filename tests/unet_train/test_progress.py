@@ -2,19 +2,25 @@
 
 import io
 import pathlib
+from unittest import mock
 
 import numpy as np
 import pytest
 import rich.console
 
+from unet_train import cost
 from unet_train.callbacks import Progress, Run
 
 
 @pytest.fixture
-def run():
+def run(monkeypatch):
+    monkeypatch.setattr(cost, "train_gflop", lambda model, tile_size: 2.5)
+    monkeypatch.setattr(cost, "matrix_product_gflops", lambda precision: 80.0)
+    anything = mock.Mock()
     return Run(
-        directory=pathlib.Path("runs/x"), task=None, options=None, batch_size=4,
-        steps_per_epoch=10.0, place="Training on CPU, float32",
+        directory=pathlib.Path("runs/x"), task=anything, data=anything,
+        predictor=anything, options=anything, batch_size=4, steps_per_epoch=10.0,
+        place="Training on CPU, float32",
     )  # fmt: skip
 
 
@@ -23,7 +29,8 @@ def play(run, console):
     progress.on_fit_start(run)
     for step in (10, 20, 30, 40):
         run.step, run.seconds, run.seconds_a_step, run.horizon = step, step / 2, 0.5, 80
-        progress.on_loop_end(run, {"cost": np.array([9.0, step / 100])})
+        logs = {"cost": [9.0, step / 100], "input_wait": [0.02, 0.03]}
+        progress.on_loop_end(run, {name: np.array(logs[name]) for name in logs})
     progress.on_eval_end(
         run,
         {"iou": 0.5, "dice": 0.6, "precision": 0.7, "recall": 0.8, "images": 3},
@@ -36,8 +43,10 @@ def test_plain_lines_where_there_is_no_terminal(run):
     play(run, rich.console.Console(file=stream, highlight=False))
     assert stream.getvalue().splitlines() == [
         "Training on CPU, float32; from the start; run folder runs/x",
-        "epoch 1.0  step 10/80  loss 0.1  8.0 images/s  0:35 left",
-        "epoch 3.0  step 30/80  loss 0.3  8.0 images/s  0:25 left",
+        "epoch 1.0  step 10/80  loss 0.1  8 images/s  20 GFLOP/s (25% of peak)"
+        "  input 1.0%  0:35 left",
+        "epoch 3.0  step 30/80  loss 0.3  8 images/s  20 GFLOP/s (25% of peak)"
+        "  input 1.0%  0:25 left",
         "step 40  validation on 3 images: iou 0.500  dice 0.600  precision 0.700"
         "  recall 0.800",
         "Done: 40 steps, 4.0 epochs, 0:20; model in runs/x/model.keras",

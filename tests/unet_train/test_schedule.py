@@ -54,7 +54,25 @@ def test_constant_and_endless():
 def test_timer_leaves_the_first_round_out_and_keeps_the_time_before():
     now = iter([100.0, 130.0, 132.0, 134.0, 135.0])
     timer = Timer(lambda: next(now), seconds=50, seconds_a_step=9)
-    assert timer.seconds_a_step(10) == 9  # The first round took 30 s: it compiled.
-    assert timer.seconds_a_step(20) == 0.2
-    assert timer.seconds_a_step(40) == pytest.approx(4 / 30)
+    # The first round took 30 s: it compiled.
+    assert timer.seconds_a_step(10, timer.seconds()) == 9
+    assert timer.seconds_a_step(20, timer.seconds()) == 0.2
+    assert timer.seconds_a_step(40, timer.seconds()) == pytest.approx(4 / 30)
     assert timer.seconds() == 50 + 35
+
+
+def test_a_schedule_of_keras_after_the_warm_up():
+    spec = {
+        "class_path": "keras.optimizers.schedules.ExponentialDecay",
+        "init_args": {
+            "initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5,
+        },
+    }  # fmt: skip
+    schedule = WarmUp(9.0, schedule=spec, warmup_steps=10)
+    assert float(schedule(4)) == pytest.approx(0.5 * 0.1 * 0.5**0.4)
+    assert float(schedule(20)) == pytest.approx(0.1 * 0.25)
+
+
+def test_what_is_no_schedule():
+    with pytest.raises(ValueError, match="Fraction, which cannot be called"):
+        WarmUp(0.1, schedule={"class_path": "fractions.Fraction"}, warmup_steps=0)

@@ -3,7 +3,7 @@
 ```python
 checkpoints = Checkpoints(run_dir / "checkpoints", keep=3)
 checkpoints.save(1000, {"model": model, "optimizer": optimizer}, {"seconds": 61.5})
-state = checkpoints.restore(checkpoints.latest(), {"model": model, ...})
+state = checkpoints.restore_newest({"model": model, "optimizer": optimizer})
 ```
 
 Each is a folder `step_00001000` with TensorFlow's own tensor files and `state.json`. It
@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +26,10 @@ import tensorflow as tf
 _UNREADABLE = (tf.errors.OpError, OSError, IndexError, json.JSONDecodeError)
 
 _NAME = re.compile(r"step_(\d+)")
+
+
+class DamagedError(ValueError):
+    """A checkpoint cannot be read."""
 
 
 class Checkpoints:
@@ -64,23 +69,84 @@ class Checkpoints:
 
         Returns:
           The checkpoint's folder.
+
+        Raises:
+          OSError: It cannot be written, such as on a full disk; nothing is left of it,
+            and the others are as they were.
         """
         final = self.directory / f"step_{step:08d}"
         if final.exists():
             return final
         partial = self.directory / f".{final.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
-        (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        partial.rename(final)
-        _sync(self.directory)
+        try:
+            partial.mkdir(parents=True)
+            tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
+            (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+            for path in (*partial.iterdir(), partial):
+                _sync(path)
+            partial.rename(final)
+            _sync(self.directory)
+        except (OSError, tf.errors.OpError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or getattr(
+                error, "message", error
+            )
+            raise OSError(
+                f"The checkpoint {final} cannot be written: {reason}. Make room, or"
+                " correct the rights of the folder."
+            ) from error
         for old in self.all()[: -self.keep]:
             # Under another name first: half a checkpoint must not look like one.
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
         return final
+
+    def restore_newest(
+        self,
+        objects: dict[str, Any],
+        *,
+        on_damaged: Callable[[pathlib.Path, DamagedError], None] = lambda *_: None,
+    ) -> dict[str, Any] | None:
+        """Reads the newest checkpoint that is not damaged.
+
+        Args:
+          objects: As for `restore`.
+          on_damaged: Told of each newer one that is damaged.
+
+        Returns:
+          The state, or None if there is no checkpoint.
+
+        Raises:
+          ValueError: All are damaged, or one is of another model.
+        """
+        error = None
+        for path in reversed(self.all()):
+            try:
+                return self.restore(path, objects)
+            except DamagedError as damaged:
+                error = damaged
+                on_damaged(path, damaged)
+        if error is not None:
+            raise error
+        return None
+
+    def holds(self, path: pathlib.Path, name: str) -> bool:
+        """Whether a checkpoint was saved with an object of this name.
+
+        Raises:
+          DamagedError: It cannot be read.
+        """
+        try:
+            found = tf.train.list_variables(str(path / "tensors"))
+        except _UNREADABLE as error:
+            raise DamagedError(_damaged(path, error)) from error
+        return any(key.startswith(f"{name}/") for key, _ in found)
+
+    def set_aside(self, path: pathlib.Path) -> pathlib.Path:
+        """Renames a damaged checkpoint, so that its step can be saved anew."""
+        aside = path.with_name(f"damaged_{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        return path.rename(aside)
 
     def restore(self, path: pathlib.Path, objects: dict[str, Any]) -> dict[str, Any]:
         """Reads a checkpoint into objects that are built already.
@@ -93,14 +159,15 @@ class Checkpoints:
           The state.
 
         Raises:
-          ValueError: The checkpoint is damaged, or of another model.
+          DamagedError: It cannot be read.
+          ValueError: It is of another model.
         """
         try:
             status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
             status.assert_existing_objects_matched()
             state: dict[str, Any] = json.loads((path / "state.json").read_text())
         except _UNREADABLE as error:
-            raise ValueError(_damaged(path, error)) from error
+            raise DamagedError(_damaged(path, error)) from error
         except (AssertionError, ValueError) as error:
             raise ValueError(
                 f"The checkpoint {path} does not fit the model: {error}. Resume with"
@@ -112,8 +179,8 @@ class Checkpoints:
 
 def _damaged(path: pathlib.Path, error: Exception) -> str:
     return (
-        f"The checkpoint {path} is damaged: {error}. Delete this folder to go on from"
-        " the checkpoint before it."
+        f"The checkpoint {path} is damaged: {getattr(error, 'message', error)}. Delete"
+        " this folder; a run goes on from the checkpoint before it."
     )
 
 

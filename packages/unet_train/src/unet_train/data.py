@@ -14,6 +14,7 @@ interrupted and in one that was not.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -24,10 +25,59 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from unet_train import augment
+from unet_train.border import border_weights
 from unet_train.options import DataOptions
 
-_IMAGE, _MASK = "image", "segmentation_mask"
-_MASK_VALUES = (0, 1, augment.IGNORE)
+# In a table of labels: a value that a mask should not have.
+_STRANGE = 254
+STRANGE_MASK = "A mask has a value that the options do not name."
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which part of each batch one machine reads, and for how many devices.
+
+    Attributes:
+      workers: Machines.
+      worker: The number of this one.
+      replicas: Devices of this machine; each gets a piece of its part.
+    """
+
+    workers: int = 1
+    worker: int = 0
+    replicas: int = 1
+
+    def of_batch(self, batch_size: int) -> tuple[int, int]:
+        """First place in the batch, and the one after the last.
+
+        Raises:
+          ValueError: There are more devices than examples in a batch.
+        """
+        devices = self.workers * self.replicas
+        if batch_size < devices:
+            raise ValueError(
+                f"A batch of {batch_size} does not go round {devices} devices. Set"
+                f" --data.batch_size to at least {devices}, best a multiple of it."
+            )
+        first, last = (
+            batch_size * (self.worker + end) // self.workers for end in (0, 1)
+        )
+        return first, last
+
+    def batch(self, tiles: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        """Batches of `size`, or pieces of them in turn, one for each device."""
+        if size % self.replicas == 0:
+            return tiles.batch(size // self.replicas, drop_remainder=True)
+        ends = [size * end // self.replicas for end in range(self.replicas + 1)]
+        pieces = tf.constant(list(itertools.pairwise(ends)), tf.int64)
+        return tiles.batch(size, drop_remainder=True).flat_map(
+            lambda *parts: tf.data.Dataset.from_tensor_slices(pieces).map(
+                lambda ends: tuple(part[ends[0] : ends[1]] for part in parts)
+            )
+        )
+
+
+ALL = Share()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +94,7 @@ class Example:
 
 
 class SegmentationData:
-    """A TFDS dataset with the features `image` and `segmentation_mask`.
+    """A TFDS dataset with a feature for images and one for masks.
 
     Attributes:
       options: What was asked for.
@@ -67,12 +117,14 @@ class SegmentationData:
             options["data_dir"] = os.path.abspath(os.path.expanduser(data_dir))
         self.options = DataOptions(name=name, **options)
         self._builder = _find_built(name, self.options.data_dir)
-        for key in (_IMAGE, _MASK):
+        self._labels = _label_table(self.options)
+        for key in (self.options.image_feature, self.options.mask_feature):
             if key not in self._builder.info.features:
                 raise ValueError(
                     f"The dataset {name!r} has no feature {key!r}, only"
-                    f" {sorted(self._builder.info.features)}. Use one with images and"
-                    " masks, such as coco_cats."
+                    f" {sorted(self._builder.info.features)}. Correct"
+                    " --data.image_feature or --data.mask_feature, or use a dataset"
+                    " with masks, such as coco_cats."
                 )
 
     def count(self, split: str) -> int:
@@ -90,8 +142,19 @@ class SegmentationData:
                 f" {sorted(splits)} and parts of them such as 'train[:20%]'."
             ) from error
 
+    def steps_per_epoch(self, limit: int | None = None) -> float:
+        """Batches in a pass over the training images; may be fractional."""
+        return self._train_count(limit) / self.options.batch_size
+
     def train_batches(
-        self, *, margin: int, seed: int, start_step: int = 0
+        self,
+        *,
+        margin: int,
+        seed: int,
+        start_step: int = 0,
+        limit: int | None = None,
+        repeat_batches: int | None = None,
+        share: Share = ALL,
     ) -> tf.data.Dataset:
         """An endless dataset of training batches.
 
@@ -99,18 +162,70 @@ class SegmentationData:
           margin: Of the network, in pixels a side (`unet_core.Geometry.margin`).
           seed: Of order, crops and augmentation, below 2^31.
           start_step: Number of the first batch, from 0.
+          limit: Use only so many images, the first of the split.
+          repeat_batches: Give the first so many batches over and over, unchanged.
+          share: Which part of each batch to give, and in how many pieces.
 
         Returns:
           Pairs of uint8 [batch, tile, tile, 3] and uint8 [batch, window, window, 1],
-          where window is tile - 2 * margin.
+          where window is tile - 2 * margin; with `border_weight` a third part, float32
+          [batch, window, window, 1].
         """
         options = self.options
-        count = self.count(options.train_split)
-        first_epoch, offset = divmod(start_step * options.batch_size, count)
+        first, last = share.of_batch(options.batch_size)
+        examples = self._ordered(
+            self._records(options.train_split), seed, start_step, limit, repeat_batches
+        )
+        if last - first < options.batch_size:
+            examples = examples.filter(
+                lambda place, *_: (place >= first) & (place < last)
+            )
+        tiles = examples.map(
+            lambda _, seed, *records: self._train_tile(records, margin, seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return share.batch(tiles, last - first).prefetch(tf.data.AUTOTUNE)
+
+    def ids_of_batch(
+        self, step: int, *, seed: int, limit: int | None, repeat_batches: int | None
+    ) -> list[str]:
+        """The TFDS ids of the examples in a batch, found by going through its order.
+
+        Args:
+          step: Number of the batch, from 0.
+          seed: As in `train_batches`.
+          limit: As in `train_batches`.
+          repeat_batches: As in `train_batches`.
+        """
+        records = self._records(self.options.train_split, with_id=True)
+        records = records.map(lambda record: {"tfds_id": record["tfds_id"]})
+        order = self._ordered(records, seed, step, limit, repeat_batches)
+        return [
+            record["tfds_id"].numpy().decode()
+            for _, _, record, *_ in order.take(self.options.batch_size)
+        ]
+
+    def _ordered(
+        self,
+        records: tf.data.Dataset,
+        seed: int,
+        start_step: int,
+        limit: int | None,
+        repeat_batches: int | None,
+    ) -> tf.data.Dataset:
+        """Examples in the order of training: place in the batch, seed, record.
+
+        With `copy_paste` a second record follows, that of another image.
+        """
+        options = self.options
+        count = self._train_count(limit)
+        if repeat_batches is not None:
+            start_step %= repeat_batches
+        start = 0 if repeat_batches else start_step * options.batch_size
+        first_epoch, offset = divmod(start, count)
         blocks = (
-            self._records(options.train_split)
-            .enumerate()
-            .batch(min(options.shuffle_buffer, count))
+            records.take(count).enumerate().batch(min(options.shuffle_buffer, count))
         )
         root = tf.constant([seed, 0], tf.int32)
 
@@ -119,23 +234,39 @@ class SegmentationData:
             epoch_seed = tf.random.fold_in(root, epoch)
             done = tf.where(epoch == first_epoch, tf.constant(offset, tf.int64), 0)
             return (
-                blocks.map(lambda *block: _shuffle(block, epoch_seed))
+                blocks.map(lambda *block: self._shuffle(block, epoch_seed))
                 .unbatch()
                 .skip(done)
-                .map(lambda i, record: (tf.random.fold_in(epoch_seed, i), record))
+                .map(lambda i, *record: (tf.random.fold_in(epoch_seed, i), *record))
             )
 
-        return (
-            tf.data.Dataset.range(first_epoch, tf.int64.max)
-            .flat_map(epoch_records)
-            .map(
-                lambda seed, record: self._train_tile(record, margin, seed),
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-            .batch(options.batch_size, drop_remainder=True)
-            .prefetch(tf.data.AUTOTUNE)
+        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+        ordered = epochs.flat_map(epoch_records)
+        if repeat_batches is not None:
+            ordered = ordered.take(repeat_batches * options.batch_size).repeat()
+            ordered = ordered.skip(start_step * options.batch_size)
+        return ordered.enumerate().map(
+            lambda place, example: (place % options.batch_size, *example)
         )
+
+    def _shuffle(self, block: Any, seed: tf.Tensor) -> Any:
+        """Reorders a batch of records by a seed and nothing else.
+
+        `Dataset.shuffle` would not do: in a `flat_map` it keeps the first epoch's seed.
+        """
+        indices = block[0]
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(tf.shape(indices)[0]), tf.random.fold_in(seed, indices[0])
+        )
+        block = tf.nest.map_structure(lambda part: tf.gather(part, order), block)
+        if not self.options.copy_paste:
+            return block
+        others = tf.nest.map_structure(lambda part: tf.roll(part, -1, 0), block[1])
+        return *block, others
+
+    def _train_count(self, limit: int | None) -> int:
+        count = self.count(self.options.train_split)
+        return count if limit is None else min(count, limit)
 
     def check(self) -> None:
         """Looks at one example of each split, so that a fault is found before training.
@@ -157,37 +288,101 @@ class SegmentationData:
           limit: Give at most this many.
 
         Raises:
-          ValueError: There is no such split, or a mask has a value other than 0, 1
-            and 255.
+          ValueError: There is no such split, or a mask has a value that the options
+            do not name.
         """
         count = self.count(split)
         records = self._records(split).take(count if limit is None else limit)
         for image, mask in records.map(
-            _decode, num_parallel_calls=2, deterministic=True
+            self._decode, num_parallel_calls=2, deterministic=True
         ).prefetch(2):
-            example = Example(image.numpy(), mask.numpy())
-            _check_mask(example.mask, self.options.name)
-            yield example
+            yield Example(image.numpy(), self._check_mask(mask.numpy()))
 
-    def _records(self, split: str) -> tf.data.Dataset:
+    def _check_mask(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The mask's labels, 0, 1 and 255."""
+        labels = self._labels[mask]
+        strange = np.unique(mask[labels == _STRANGE])
+        if strange.size:
+            options = self.options
+            raise ValueError(
+                f"A mask of {options.name!r} has the values {strange.tolist()}, but"
+                f" foreground is {options.foreground}, background"
+                f" {options.background}, ignored {options.ignored}. Name every value"
+                " with --data.foreground, --data.background and --data.ignored."
+            )
+        return labels
+
+    def _records(self, split: str, *, with_id: bool = False) -> tf.data.Dataset:
         """Undecoded examples in the order of the files."""
         skip = tfds.decode.SkipDecoding()
+        names = (self.options.image_feature, self.options.mask_feature)
         return self._builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding(
-                {_IMAGE: True, _MASK: True},
-                decoders={_IMAGE: skip, _MASK: skip},
+                dict.fromkeys(names, True), decoders=dict.fromkeys(names, skip)
             ),
-            read_config=tfds.ReadConfig(try_autocache=False),
+            read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=with_id),
+        )
+
+    def _decode(self, record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Image uint8 [H, W, 3] and the dataset's own mask, uint8 [H, W, 1]."""
+        options = self.options
+        return tuple(
+            tf.image.decode_image(record[name], channels, expand_animations=False)
+            for name, channels in (
+                (options.image_feature, 3),
+                (options.mask_feature, 1),
+            )
         )
 
     def _train_tile(
+        self, records: tuple[dict[str, tf.Tensor], ...], margin: int, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """One undecoded example to one augmented tile, and perhaps weights."""
+        options = self.options
+        seeds = tf.random.split(seed, 8)
+        image, mask = self._cut_tile(records[0], margin, seeds[0])
+        if options.copy_paste:
+            pastes = tf.random.stateless_uniform([], seeds[1]) < options.copy_paste
+            image, mask = tf.cond(
+                pastes,
+                lambda: augment.paste(
+                    image, mask, *self._cut_tile(records[1], margin, seeds[2])
+                ),
+                lambda: (image, mask),
+            )
+        if options.color_jitter:
+            image = augment.random_color(image, options.color_jitter, seeds[3])
+        if options.blur:
+            image = augment.random_blur(image, options.blur, seeds[4])
+        if options.cutout:
+            image, mask = augment.random_cutout(image, mask, options.cutout, seeds[5])
+        if options.mirror:
+            image, mask = augment.random_mirror(image, mask, seeds[6])
+        if options.flip:
+            image, mask = augment.random_mirror(image, mask, seeds[7], axis=0)
+        mask = mask[margin : options.tile_size - margin]
+        mask = mask[:, margin : options.tile_size - margin]
+        if not options.border_weight:
+            return image, mask
+        weights = tf.numpy_function(
+            lambda mask: border_weights(
+                mask, weight=options.border_weight, sigma=options.border_sigma
+            ),
+            [mask],
+            tf.float32,
+            stateful=False,
+        )
+        return image, mask, tf.ensure_shape(weights, mask.shape)
+
+    def _cut_tile(
         self, record: dict[str, tf.Tensor], margin: int, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One undecoded example to one augmented tile."""
+        """Decodes, scales and cuts: uint8 [tile, tile, 3] and [tile, tile, 1]."""
         options = self.options
-        seeds = tf.random.split(seed, 4)
-        image, mask = _decode(record)
+        seeds = tf.random.split(seed, 2)
+        image, mask = self._decode(record)
+        mask = self._to_labels(mask)
         if options.image_size or options.scale_jitter:
             longer = options.image_size or tf.reduce_max(tf.shape(image)[:2])
             factor = augment.random_scale(options.scale_jitter, seeds[0])
@@ -196,33 +391,34 @@ class SegmentationData:
             )
             image = augment.resize_image(image, size)
             mask = augment.resize_mask(mask, size)
-        image, mask = augment.random_tile(
-            image, mask, tile_size=options.tile_size, margin=margin, seed=seeds[1]
+        place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
+        if not options.rotation and not options.elastic:
+            return augment.random_tile(image, mask, **place)
+        return augment.random_warped_tile(
+            *(image, mask),
+            rotation=options.rotation,
+            elastic=options.elastic,
+            **place,
         )
-        if options.color_jitter:
-            image = augment.random_color(image, options.color_jitter, seeds[2])
-        # Mirroring the tile with its window mirrors both about the same axis.
-        if options.mirror:
-            image, mask = augment.random_mirror(image, mask, seeds[3])
-        return image, mask
+
+    def _to_labels(self, mask: tf.Tensor) -> tf.Tensor:
+        """The dataset's values to 0, 1 and 255."""
+        labels = tf.gather(tf.constant(self._labels), tf.cast(mask, tf.int32))
+        known = tf.reduce_all(labels != _STRANGE)
+        with tf.control_dependencies([tf.debugging.Assert(known, [STRANGE_MASK])]):
+            return tf.identity(labels)
 
 
-def _shuffle(block: Any, seed: tf.Tensor) -> Any:
-    """Reorders a batch of records by a seed and nothing else.
-
-    `Dataset.shuffle` would not do: in a `flat_map` it keeps the first epoch's seed.
-    """
-    indices = block[0]
-    order = tf.random.experimental.stateless_shuffle(
-        tf.range(tf.shape(indices)[0]), tf.random.fold_in(seed, indices[0])
-    )
-    return tf.nest.map_structure(lambda part: tf.gather(part, order), block)
-
-
-def _decode(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    image = tf.image.decode_image(record[_IMAGE], channels=3, expand_animations=False)
-    mask = tf.image.decode_image(record[_MASK], channels=1, expand_animations=False)
-    return image, mask
+def _label_table(options: DataOptions) -> npt.NDArray[np.uint8]:
+    """The label, or `_STRANGE`, of each value that a mask can have."""
+    table = np.full(256, _STRANGE, np.uint8)
+    for values, label in (
+        (options.background, 0),
+        (options.foreground, 1),
+        (options.ignored, augment.IGNORE),
+    ):
+        table[values] = label
+    return table
 
 
 def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -246,12 +442,3 @@ def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             " --data.data_dir."
         )
     return builder
-
-
-def _check_mask(mask: npt.NDArray[np.uint8], name: str) -> None:
-    strange = np.setdiff1d(np.unique(mask), _MASK_VALUES)
-    if strange.size:
-        raise ValueError(
-            f"A mask of {name!r} has the values {strange.tolist()}. Masks hold 0"
-            " (background), 1 (foreground) and 255 (ignored)."
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,21 +11,25 @@ from unet_train.callbacks.base import Run
 from unet_train.run_folder import CHECKPOINTS
 
 
-def require_finite_costs(costs: npt.NDArray[np.float32], run: Run) -> None:
+def require_finite_costs(
+    costs: npt.NDArray[np.float32], run: Run, ids_of_batch: Callable[[int], list[str]]
+) -> None:
     """Checks the costs of the last steps.
 
     Args:
       costs: float32 [steps], the last of them of step `run.step`.
       run: The run.
+      ids_of_batch: Names the examples of a batch, counted from 0.
 
     Raises:
-      FloatingPointError: One is not finite; the text names its step.
+      FloatingPointError: One is not finite; the text names its step and its examples.
     """
     broken = np.flatnonzero(~np.isfinite(costs))
     if broken.size:
         step = run.step - len(costs) + int(broken[0]) + 1
         raise FloatingPointError(
-            f"The cost of step {step} is {costs[broken[0]]}. {_cure(run)}"
+            f"The cost of step {step} is {costs[broken[0]]}. Its batch:"
+            f" {ids_of_batch(step - 1)}. {_cure(run)}"
         )
 
 

@@ -1,13 +1,14 @@
-"""Many steps in one `tf.function`: one trip from Python to the device and back.
+"""Many steps in one `tf.function`: one trip from Python to the devices and back.
 
 ```python
 train_loop = make_train_loop(task.train_step, task.log_names)
-logs, last_batch = train_loop(iter(batches), tf.constant(100))
+steps_done, logs = train_loop(iter(batches), tf.constant(100))
 ```
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,40 +16,76 @@ import tensorflow as tf
 
 Logs = dict[str, tf.Tensor]
 Step = Callable[[Any], Logs]
-TrainLoop = Callable[[Any, tf.Tensor], tuple[Logs, Any]]
+TrainLoop = Callable[[Any, tf.Tensor], tuple[tf.Tensor, Logs]]
+
+# Seconds that a step waited for its batch.
+INPUT_WAIT = "input_wait"
 
 
 def make_train_loop(
-    step: Step, log_names: tuple[str, ...], *, jit_compile: bool = False
+    step: Step,
+    log_names: tuple[str, ...],
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    after_step: Callable[[], None] = lambda: None,
+    stop: tf.Variable | None = None,
+    jit_compile: bool = False,
 ) -> TrainLoop:
     """Wraps a step of training into a loop that runs as one graph.
 
     Args:
-      step: Takes a batch and returns float scalars under `log_names`.
+      step: Takes a batch and returns float scalars under `log_names`. It runs on each
+        device with its part of the batch.
       log_names: The names that `step` returns.
+      strategy: Where it runs; None is TensorFlow's default, one device.
+      after_step: Called after each step, once, outside of the devices.
+      stop: A bool; when another thread sets it, the loop ends after the
+        step it is in.
       jit_compile: Compile the step with XLA.
 
     Returns:
-      A function of an iterator over batches of fixed shape and the number of steps, an
-      int32 tensor (a Python number would trace the graph anew for every value). It
-      returns the logs, float32 [steps] each, and the last batch.
+      A function of an iterator over batches and the number of steps, an int32 tensor (a
+      Python number would trace the graph anew for every value). It returns the number
+      of steps done, and the logs, float32 [steps done] each: those of `step` and
+      `input_wait`.
     """
+    strategy = strategy or tf.distribute.get_strategy()
     if jit_compile:
         step = tf.function(step, jit_compile=True)
+    if stop is None:
+        stop = tf.Variable(False, trainable=False)
+    names = (*log_names, INPUT_WAIT)
 
     @tf.function
-    def train_loop(iterator: Any, steps: tf.Tensor) -> tuple[Logs, Any]:
-        logs = {name: tf.TensorArray(tf.float32, steps) for name in log_names}
-        batch = tf.nest.map_structure(
-            lambda spec: tf.zeros(spec.shape, spec.dtype), iterator.element_spec
-        )
-        for index in tf.range(steps):
-            batch = next(iterator)
-            values = step(batch)
+    def train_loop(iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
+        logs = {name: tf.TensorArray(tf.float32, steps) for name in names}
+        done = tf.constant(0)
+        while done < steps and (done == 0 or not stop.read_value()):
+            with tf.control_dependencies([done]):
+                asked = _clock()
+            with tf.control_dependencies([asked]):
+                batch = next(iterator)
+            with tf.control_dependencies(tf.nest.flatten(batch, True)):
+                wait = _clock() - asked
+            per_device = strategy.run(step, (batch,))
+            after_step()
+            values = tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0],
+                {name: per_device[name] for name in log_names},
+            )
+            values[INPUT_WAIT] = wait
             logs = {
-                name: logs[name].write(index, tf.cast(values[name], tf.float32))
-                for name in log_names
+                name: logs[name].write(done, tf.cast(values[name], tf.float32))
+                for name in names
             }
-        return {name: array.stack() for name, array in logs.items()}, batch
+            # The next step asks for its batch when this one is done, not before.
+            with tf.control_dependencies(list(values.values())):
+                done += 1
+        return done, {name: array.stack()[:done] for name, array in logs.items()}
 
     return train_loop
+
+
+def _clock() -> tf.Tensor:
+    """Seconds from any start; `tf.timestamp` refuses deterministic operation."""
+    return tf.numpy_function(time.perf_counter, [], tf.float64)

@@ -1,33 +1,341 @@
-"""Losses from logits; pixels marked 255 count in none of them."""
+"""Losses from logits, as a total and what that is divided by.
+
+```python
+loss = make_loss("bce_dice")
+cost = loss(masks, logits)
+```
+
+The cost of a step is the total over the whole batch divided by the weight of the whole
+batch. Both are sums over images, so that a batch may be spread over devices, or
+computed in parts, and still give the cost and the gradients of the batch in one piece,
+whatever pixels are ignored. Pixels marked 255 count in neither. Sums are in float32.
+"""
 
 from __future__ import annotations
 
+import abc
+import inspect
+
+import keras
 import tensorflow as tf
 
 from unet_train.augment import IGNORE
-from unet_train.options import Reduction
+from unet_train.options import Part
+from unet_train.parts import find_object, make_part
 
 
-def binary_crossentropy(
-    masks: tf.Tensor, logits: tf.Tensor, reduction: Reduction = "mean"
-) -> tf.Tensor:
-    """Sigmoid cross-entropy, max(x, 0) - x z + log(1 + exp(-|x|)), over valid pixels.
+class Loss(abc.ABC):
+    """Derive from this for a loss of your own; only the batch's sums matter."""
 
-    Args:
-      masks: uint8 [N, H, W, 1]: 0 background, 1 foreground, 255 ignored.
-      logits: float [N, H, W, 1].
-      reduction: "mean" over the valid pixels of the batch (0 where there is none), or
-        their "sum".
+    @abc.abstractmethod
+    def total(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The sum of the loss over the batch.
 
-    Returns:
-      float32 scalar.
+        Args:
+          masks: uint8 [N, H, W, 1]: 0 background, 1 foreground, 255 ignored.
+          logits: float [N, H, W, 1].
+          pixel_weights: float32 [N, H, W, 1]; None weighs all pixels 1.
+
+        Returns:
+          float32 scalar, or [K] for a sum of K losses with a weight each.
+        """
+
+    @abc.abstractmethod
+    def weight(self, masks: tf.Tensor) -> tf.Tensor:
+        """What the total is divided by for a mean: float32, as many as totals."""
+
+    def __call__(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The mean; 0 where nothing counts."""
+        total = self.total(masks, logits, pixel_weights)
+        return tf.reduce_sum(tf.math.divide_no_nan(total, self.weight(masks)))
+
+
+class PixelLoss(Loss):
+    """A loss that is a sum over pixels; its weight is their number."""
+
+    @abc.abstractmethod
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The loss of each pixel, from labels 0.0 or 1.0; float32 [N, H, W, 1]."""
+
+    def total(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The sum over the pixels that count, each times its weight."""
+        labels, valid = _labels(masks)
+        losses = self.per_pixel(labels, tf.cast(logits, tf.float32)) * valid
+        return tf.reduce_sum(
+            losses if pixel_weights is None else losses * pixel_weights
+        )
+
+    def weight(self, masks: tf.Tensor) -> tf.Tensor:
+        """The number of pixels that count, whatever their weights."""
+        return tf.reduce_sum(_labels(masks)[1])
+
+
+class ImageLoss(Loss):
+    """A loss of each image as a whole; an image that is all ignored does not count."""
+
+    @abc.abstractmethod
+    def per_image(
+        self, labels: tf.Tensor, logits: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """The loss of each image, float32 [N].
+
+        Args:
+          labels: float32 [N, P], 0 or 1.
+          logits: float32 [N, P].
+          valid: float32 [N, P]: 1 for pixels that count, times their weights.
+        """
+
+    def total(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """The sum over the images that have a pixel that counts."""
+        labels, valid = _labels(masks)
+        weighted = valid if pixel_weights is None else valid * pixel_weights
+        flat = [
+            tf.reshape(each, [tf.shape(masks)[0], -1])
+            for each in (labels, tf.cast(logits, tf.float32), weighted)
+        ]
+        return tf.reduce_sum(self.per_image(*flat) * _counting_images(valid))
+
+    def weight(self, masks: tf.Tensor) -> tf.Tensor:
+        """The number of images that have a pixel that counts."""
+        return tf.reduce_sum(_counting_images(_labels(masks)[1]))
+
+
+class BinaryCrossentropy(PixelLoss):
+    """Sigmoid cross-entropy, max(x, 0) - x z + log(1 + exp(-|x|)).
+
+    Attributes:
+      pos_weight: What a foreground pixel counts against one of background.
+      label_smoothing: Share by which labels are drawn to 0.5.
     """
-    valid = tf.cast(masks != IGNORE, tf.float32)
-    labels = tf.cast(masks == 1, tf.float32)
-    per_pixel = tf.nn.sigmoid_cross_entropy_with_logits(
-        labels, tf.cast(logits, tf.float32)
-    )
-    total = tf.reduce_sum(per_pixel * valid)
-    if reduction == "sum":
-        return total
-    return tf.math.divide_no_nan(total, tf.reduce_sum(valid))
+
+    def __init__(self, pos_weight: float = 1.0, label_smoothing: float = 0.0) -> None:
+        if not pos_weight > 0 or not 0 <= label_smoothing < 1:
+            raise ValueError(
+                "`pos_weight` must be above 0, `label_smoothing` at least 0 and below"
+                f" 1. Received: {pos_weight} and {label_smoothing}"
+            )
+        self.pos_weight = pos_weight
+        self.label_smoothing = label_smoothing
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """As above; with a `pos_weight` p, p z softplus(-x) + (1 - z) softplus(x)."""
+        labels += self.label_smoothing * (0.5 - labels)
+        if self.pos_weight == 1.0:
+            return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+        return tf.nn.weighted_cross_entropy_with_logits(labels, logits, self.pos_weight)
+
+
+class Focal(PixelLoss):
+    """Cross-entropy times (1 - p of the truth)^gamma (Lin et al. 2017).
+
+    Attributes:
+      gamma: How little what is right already counts; 0 is cross-entropy.
+      alpha: Weight of the foreground, 1 - alpha that of the background; None weighs
+        both 1.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+        if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
+            raise ValueError(
+                "`gamma` must be at least 0 and `alpha` lie between 0 and 1. Received:"
+                f" {gamma} and {alpha}"
+            )
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """With m = x for foreground and -x for background: softplus(-m) sigmoid(-m)^g.
+
+        The power is taken of the logarithm, which has a gradient everywhere.
+        """
+        margin = logits * (2 * labels - 1)
+        losses = tf.nn.softplus(-margin) * tf.exp(-self.gamma * tf.nn.softplus(margin))
+        if self.alpha is None:
+            return losses
+        return losses * (labels * self.alpha + (1 - labels) * (1 - self.alpha))
+
+
+class Tversky(ImageLoss):
+    """1 - (TP + s) / (TP + alpha FP + beta FN + s), of probabilities, an image each.
+
+    Salehi et al. 2017. An image without foreground is well defined by s: finding
+    nothing costs 0, and much that is found costs nearly 1.
+
+    Attributes:
+      alpha: What false positives count.
+      beta: What false negatives count.
+      smooth: s, in pixels.
+    """
+
+    def __init__(
+        self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0
+    ) -> None:
+        if alpha < 0 or beta < 0 or not smooth > 0:
+            raise ValueError(
+                "`alpha` and `beta` must be at least 0 and `smooth` above 0. Received:"
+                f" {alpha}, {beta} and {smooth}"
+            )
+        self.alpha = alpha
+        self.beta = beta
+        self.smooth = smooth
+
+    def per_image(
+        self, labels: tf.Tensor, logits: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """As above."""
+        found = tf.sigmoid(logits) * valid
+        truth = labels * valid
+        true_positives = tf.reduce_sum(found * labels, axis=1)
+        false_positives = tf.reduce_sum(found, axis=1) - true_positives
+        false_negatives = tf.reduce_sum(truth, axis=1) - true_positives
+        errors = self.alpha * false_positives + self.beta * false_negatives
+        above = true_positives + self.smooth
+        return 1 - above / (above + errors)
+
+
+class Dice(Tversky):
+    """1 - (2 TP + 2 s) / (2 TP + FP + FN + 2 s), of probabilities, an image each.
+
+    Milletari et al. 2016, with sums in place of squares: Tversky's with both halves.
+    """
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__(alpha=0.5, beta=0.5, smooth=smooth)
+
+
+class Lovasz(ImageLoss):
+    """The Lovász hinge (Berman, Triki, Blaschko 2018), an image each.
+
+    The convex surrogate of 1 - IoU over the sorted hinge errors. Weights of pixels
+    only say which count. An image without foreground costs its largest hinge error.
+    """
+
+    def per_image(
+        self, labels: tf.Tensor, logits: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """Dot product of sorted errors and the gradient of the Jaccard loss."""
+        counts = valid > 0
+        errors = 1.0 - logits * (2.0 * labels - 1.0)
+        # Ignored pixels last and without effect: no error, neither sort of label.
+        errors = tf.where(counts, errors, -1e30)
+        order = tf.argsort(errors, axis=1, direction="DESCENDING", stable=True)
+        errors = tf.gather(errors, order, batch_dims=1)
+        kept = tf.gather(tf.cast(counts, tf.float32), order, batch_dims=1)
+        truth = tf.gather(labels, order, batch_dims=1) * kept
+        foreground = tf.reduce_sum(truth, axis=1, keepdims=True)
+        intersection = foreground - tf.cumsum(truth, axis=1)
+        union = foreground + tf.cumsum(kept - truth, axis=1)
+        jaccard = 1.0 - tf.math.divide_no_nan(intersection, union)
+        jaccard = tf.where(union > 0, jaccard, 0.0)
+        steps = jaccard - tf.pad(jaccard[:, :-1], [[0, 0], [1, 0]])
+        return tf.reduce_sum(
+            tf.nn.relu(errors) * tf.stop_gradient(steps * kept), axis=1
+        )
+
+
+class BceDice(Loss):
+    """Cross-entropy a pixel plus Dice an image, each divided by its own weight.
+
+    Attributes:
+      dice_weight: What Dice counts against 1 for cross-entropy.
+    """
+
+    def __init__(self, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
+        if not dice_weight > 0:
+            raise ValueError(f"`dice_weight` must be above 0. Received: {dice_weight}")
+        self.dice_weight = dice_weight
+        self._bce, self._dice = BinaryCrossentropy(), Dice(smooth)
+
+    def total(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Both totals, float32 [2]."""
+        dice = self._dice.total(masks, logits, pixel_weights)
+        bce = self._bce.total(masks, logits, pixel_weights)
+        return tf.stack([bce, self.dice_weight * dice])
+
+    def weight(self, masks: tf.Tensor) -> tf.Tensor:
+        """Both weights, float32 [2]."""
+        return tf.stack([self._bce.weight(masks), self._dice.weight(masks)])
+
+
+class KerasLoss(PixelLoss):
+    """A loss of Keras, applied to each pixel.
+
+    Attributes:
+      loss: A `keras.losses.Loss` that takes labels 0 or 1 and logits.
+    """
+
+    def __init__(self, loss: keras.losses.Loss) -> None:
+        self.loss = loss
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """What the loss says of each pixel, its own reduction left aside."""
+        return self.loss.call(labels, logits)[..., None]
+
+
+LOSSES = {
+    "bce": BinaryCrossentropy,
+    "dice": Dice,
+    "bce_dice": BceDice,
+    "focal": Focal,
+    "tversky": Tversky,
+    "lovasz": Lovasz,
+}
+
+
+def make_loss(spec: Part) -> Loss:
+    """A loss by name, or of a class path: a `Loss`, or a pixel-wise one of Keras.
+
+    Raises:
+      ValueError: There is none, or it is neither; a loss of Keras that takes
+        probabilities where it could take logits.
+    """
+    given = {}
+    if isinstance(spec, dict) and "class_path" in spec:
+        made = find_object(spec["class_path"])
+        if isinstance(made, type) and issubclass(made, keras.losses.Loss):
+            parameters = inspect.signature(made).parameters
+            given = {"from_logits": True} if "from_logits" in parameters else {}
+    loss = make_part(spec, LOSSES, **given)
+    if isinstance(loss, keras.losses.Loss):
+        return KerasLoss(loss)
+    if not isinstance(loss, Loss):
+        raise ValueError(
+            f"{spec} gives a {type(loss).__name__}, which is no loss. Derive it from"
+            " `unet_train.losses.Loss` or from `keras.losses.Loss`."
+        )
+    return loss
+
+
+def _labels(masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pixels are foreground, and which count: float32 of 0 and 1."""
+    return tf.cast(masks == 1, tf.float32), tf.cast(masks != IGNORE, tf.float32)
+
+
+def _counting_images(valid: tf.Tensor) -> tf.Tensor:
+    """1.0 for each image that has a pixel that counts; float32 [N]."""
+    return tf.reduce_max(valid, axis=tf.range(1, tf.rank(valid)))

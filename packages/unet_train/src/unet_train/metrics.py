@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 _FOREGROUND, _IGNORE = 1, 255
+_BINS = 256
 
 
 @dataclasses.dataclass
@@ -81,6 +82,93 @@ class PixelCounts:
     def pixels(self) -> int:
         """All pixels counted, the ignored left out."""
         return sum(dataclasses.astuple(self))
+
+
+class ThresholdCounts:
+    """Exact counts of pixels at the thresholds 0, 1/256, ... 256/256, in one pass.
+
+    >>> curve = ThresholdCounts()
+    >>> curve.add(np.array([1, 0, 255]), np.array([0.75, 0.5, 0.9], np.float32))
+    >>> curve.true_positives[[128, 192, 193]], curve.false_positives[[128, 129]]
+    (array([1, 1, 0]), array([1, 0]))
+
+    Attributes:
+      thresholds: float64 [257].
+    """
+
+    def __init__(self) -> None:
+        self.thresholds = np.arange(_BINS + 1) / _BINS
+        self._counts = np.zeros((2, _BINS + 1), np.int64)
+
+    def add(
+        self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Counts one image.
+
+        Args:
+          mask: 0 background, 1 foreground, 255 ignored; any shape.
+          probabilities: Of foreground, 0 to 1; the same shape.
+        """
+        # 256 is a power of two, so the product is exact and no pixel changes sides.
+        bins = (probabilities * np.float32(_BINS)).astype(np.int64)
+        for label in (0, 1):
+            chosen = bins[mask == label]
+            self._counts[label] += np.bincount(chosen, minlength=_BINS + 1)
+
+    @property
+    def true_positives(self) -> npt.NDArray[np.int64]:
+        """Foreground at or above each threshold, int64 [257]."""
+        return np.cumsum(self._counts[1][::-1])[::-1]
+
+    @property
+    def false_positives(self) -> npt.NDArray[np.int64]:
+        """Background at or above each threshold, int64 [257]."""
+        return np.cumsum(self._counts[0][::-1])[::-1]
+
+    @property
+    def foreground(self) -> int:
+        """Pixels of foreground."""
+        return int(self._counts[1].sum())
+
+    @property
+    def background(self) -> int:
+        """Pixels of background."""
+        return int(self._counts[0].sum())
+
+
+class SegmentationMetrics:
+    """What a validation counts.
+
+    Attributes:
+      counts: At the threshold that was asked for.
+      curve: At many.
+      images: How many were added.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.counts = PixelCounts()
+        self.curve = ThresholdCounts()
+        self.images = 0
+
+    def add(
+        self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Counts one image: its mask and its probabilities, both [H, W]."""
+        self.counts.add(mask, probabilities >= self.threshold)
+        self.curve.add(mask, probabilities)
+        self.images += 1
+
+    def result(self) -> dict[str, float]:
+        """The scores over all pixels of all images together, the number of images."""
+        return {
+            "iou": self.counts.iou,
+            "dice": self.counts.dice,
+            "precision": self.counts.precision,
+            "recall": self.counts.recall,
+            "threshold": self.threshold,
+            "images": self.images,
+        }
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -10,9 +10,13 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-Schedule = Literal["constant", "cosine"]
 Reduction = Literal["mean", "sum"]
 Device = Literal["auto", "cpu", "gpu"]
+Strategy = Literal["auto", "none", "mirrored", "multi_worker", "tpu"]
+
+# A name that the field below it lists, or a part of somebody else's: {"class_path":
+# "my_package.MyLoss", "init_args": {...}}.
+Part = str | dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,41 +28,80 @@ class DataOptions:
       data_dir: Folder that TFDS built it in; TFDS's own default if none is given.
       train_split: TFDS split to train on.
       eval_split: TFDS split to validate on.
+      image_feature: Name of the dataset's feature that holds the image.
+      mask_feature: Name of the feature that holds the mask.
+      foreground: Values of the mask that are to be found.
+      background: Values of the mask that are not.
+      ignored: Values of the mask that count in no loss and no score.
       image_size: Resize images so that their longer side has this many pixels;
         predictions are resized back. None keeps the resolution of the images.
       tile_size: Side in pixels of the square tile that the network sees in training.
-      batch_size: Tiles a step.
-      mirror: Mirror half of the tiles left to right.
-      scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
-      color_jitter: Vary brightness, contrast and saturation by up to this share.
+      batch_size: Tiles a step, over all devices together.
       shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
         If there are more images, each run of so many is shuffled for itself.
+      mirror: Mirror half of the tiles left to right.
+      flip: Turn half of the tiles upside down.
+      scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
+      rotation: Rotate by up to this many degrees.
+      elastic: Bend the image: standard deviation in pixels of the displacements on a
+        grid of 3 x 3, with bicubic interpolation between them. The paper has 10.
+      color_jitter: Vary brightness, contrast and saturation by up to this share.
+      blur: Blur by a Gaussian of up to this standard deviation in pixels.
+      cutout: Grey out, and ignore, a rectangle with sides of up to this share of the
+        tile's.
+      copy_paste: Share of the tiles that get the foreground of another image pasted in.
+      border_weight: w0 of the paper's weight map, which makes the background between
+        two objects count more; it has 10. 0 leaves the map out.
+      border_sigma: How far from the borders that reaches, in pixels.
     """
 
     name: str = "coco_cats"
     data_dir: str | None = None
     train_split: str = "train"
     eval_split: str = "validation"
+    image_feature: str = "image"
+    mask_feature: str = "segmentation_mask"
+    foreground: list[int] = dataclasses.field(default_factory=lambda: [1])
+    background: list[int] = dataclasses.field(default_factory=lambda: [0])
+    ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
     image_size: int | None = None
     tile_size: int = 572
     batch_size: int = 1
-    mirror: bool = True
-    scale_jitter: float = 0.0
-    color_jitter: float = 0.0
     shuffle_buffer: int = 8192
+    mirror: bool = True
+    flip: bool = False
+    scale_jitter: float = 0.0
+    rotation: float = 0.0
+    elastic: float = 0.0
+    color_jitter: float = 0.0
+    blur: float = 0.0
+    cutout: float = 0.0
+    copy_paste: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
 
     def __post_init__(self) -> None:
         _require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
-        _require_positive(self, "image_size")
-        if self.scale_jitter < 0:
+        _require_positive(self, "image_size", "border_sigma")
+        _require_from(self, 0, "scale_jitter", "elastic", "blur", "border_weight")
+        _require_share(self, "color_jitter", "cutout")
+        if not 0 <= self.copy_paste <= 1:
             raise ValueError(
-                f"`scale_jitter` must be at least 0. Received: {self.scale_jitter}"
+                f"`copy_paste` must lie between 0 and 1. Received: {self.copy_paste}"
             )
-        if not 0 <= self.color_jitter < 1:
+        if not 0 <= self.rotation <= 180:
             raise ValueError(
-                "`color_jitter` must be at least 0 and below 1. Received:"
-                f" {self.color_jitter}"
+                f"`rotation` must lie between 0 and 180. Received: {self.rotation}"
             )
+        values = [*self.foreground, *self.background, *self.ignored]
+        if not self.foreground or len(set(values)) != len(values):
+            raise ValueError(
+                "`foreground`, `background` and `ignored` must name different values"
+                " of the mask, and `foreground` at least one. Received:"
+                f" {self.foreground}, {self.background}, {self.ignored}"
+            )
+        if min(values) < 0 or max(values) > 255:
+            raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,27 +109,45 @@ class TaskOptions:
     """What is learned, and how.
 
     Attributes:
-      learning_rate: Of Adam, after the warm-up.
+      loss: bce, dice, bce_dice, focal, tversky or lovasz, or a class path.
+      reduction: Of the loss over what it counts (pixels, or images): "mean", or "sum"
+        as in 2018.
+      optimizer: adam (with a weight decay: AdamW), or a class path of a Keras
+        optimizer.
+      learning_rate: After the warm-up.
       schedule: "constant", or "cosine" to fall to zero by the end of the budget,
-        whichever of max_steps, max_epochs and max_minutes ends it.
+        whichever of max_steps, max_epochs and max_minutes ends it; or a class path of a
+        Keras schedule, whose values replace `learning_rate`.
       warmup_steps: Steps in which the learning rate rises to its value.
-      reduction: Of the cross-entropy over pixels: "mean", or "sum" as in 2018.
+      weight_decay: Share of each weight that every step takes off, times the learning
+        rate (AdamW); biases and norms are left alone.
+      clip_norm: Scale the gradients down to at most this norm, that of all together.
+      ema: Share of its value that the moving average of the weights keeps at each
+        step, such as 0.999; the average is what is validated, saved and used. 0 leaves
+        it out.
       threshold: Probability from which a pixel counts as foreground.
     """
 
-    learning_rate: float = 1e-3
-    schedule: Schedule = "constant"
-    warmup_steps: int = 0
+    loss: Part = "bce"
     reduction: Reduction = "mean"
+    optimizer: Part = "adam"
+    learning_rate: float = 1e-3
+    schedule: Part = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema: float = 0.0
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_positive(self, "learning_rate")
-        _require_choice(self, "schedule", get_args(Schedule))
+        _require_positive(self, "learning_rate", "clip_norm")
         _require_choice(self, "reduction", get_args(Reduction))
-        if self.warmup_steps < 0:
+        _require_from(self, 0, "warmup_steps", "weight_decay")
+        _require_share(self, "ema")
+        if self.weight_decay and self.optimizer != "adam":
             raise ValueError(
-                f"`warmup_steps` must be at least 0. Received: {self.warmup_steps}"
+                "`weight_decay` is for `optimizer: adam`. Give it to another optimizer"
+                f" among its init_args. Received: {self.optimizer!r}"
             )
         if not 0 < self.threshold < 1:
             raise ValueError(
@@ -104,15 +165,26 @@ class TrainerOptions:
       max_minutes: Stop after this many minutes of training, resumed time included.
       steps_per_loop: Steps between two visits to Python. More costs less overhead;
         the log has every step either way.
+      accumulate: Compute the gradients of a step's batch in this many parts, one after
+        the other, which takes less memory.
       precision: Of the computation; weights are kept in float32 in any case.
       checkpoint_every_steps: Steps between checkpoints; one is written at the end
         in any case.
       keep_checkpoints: How many of the newest checkpoints to keep.
       eval_every_steps: Steps between validations; None validates only at the end.
-      eval_images: Validate on this many images while training; None takes all. The
+      eval_every_epochs: The same in passes over the training images.
+      limit_train: Train on this many images only, the first of the split.
+      limit_eval: Validate on this many images while training; None takes all. The
         validation at the end takes all.
+      overfit_batches: Train on the first so many batches over and over, as they are,
+        to see whether the network can learn at all.
+      fast_dev_run: Try everything once: three steps, two images of validation, in a
+        folder of its own inside the run folder.
       seed: Of the weights, the order of the data and its augmentation.
       deterministic: Have TensorFlow use only operations that repeat to the bit.
+      strategy: Of `tf.distribute`: "mirrored" for the GPUs of this machine,
+        "multi_worker" for several machines (by TF_CONFIG), "tpu", "none"; "auto" finds
+        out.
       device: "gpu" insists on one, "cpu" leaves it alone, "auto" uses one if there.
       log_device_placement: Have TensorFlow print the device of every operation.
       jit_compile: Compile the step with XLA.
@@ -122,13 +194,19 @@ class TrainerOptions:
     max_epochs: float | None = None
     max_minutes: float | None = None
     steps_per_loop: int = 10
+    accumulate: int = 1
     precision: Precision = "float32"
     checkpoint_every_steps: int = 500
     keep_checkpoints: int = 3
     eval_every_steps: int | None = None
-    eval_images: int | None = None
+    eval_every_epochs: float | None = None
+    limit_train: int | None = None
+    limit_eval: int | None = None
+    overfit_batches: int | None = None
+    fast_dev_run: bool = False
     seed: int = 0
     deterministic: bool = False
+    strategy: Strategy = "auto"
     device: Device = "auto"
     log_device_placement: bool = False
     jit_compile: bool = False
@@ -136,14 +214,10 @@ class TrainerOptions:
     def __post_init__(self) -> None:
         _require_positive(
             self,
-            "max_steps",
-            "max_epochs",
-            "max_minutes",
-            "steps_per_loop",
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-            "eval_every_steps",
-            "eval_images",
+            *("max_steps", "max_epochs", "max_minutes", "steps_per_loop"),
+            *("accumulate", "checkpoint_every_steps", "keep_checkpoints"),
+            *("eval_every_steps", "eval_every_epochs"),
+            *("limit_train", "limit_eval", "overfit_batches"),
         )
         if not 0 <= self.seed < 2**31:
             raise ValueError(
@@ -151,10 +225,16 @@ class TrainerOptions:
             )
         _require_choice(self, "precision", get_args(Precision))
         _require_choice(self, "device", get_args(Device))
+        _require_choice(self, "strategy", get_args(Strategy))
         if self.deterministic and self.jit_compile:
             raise ValueError(
                 "`deterministic` and `jit_compile` exclude each other: XLA has no"
                 " deterministic gradient of max pooling. Leave one of them out."
+            )
+        if self.eval_every_steps is not None and self.eval_every_epochs is not None:
+            raise ValueError(
+                "Both `eval_every_steps` and `eval_every_epochs` are set. Leave one"
+                " out."
             )
         if self.max_steps is self.max_epochs is self.max_minutes is None:
             raise ValueError(
@@ -169,6 +249,23 @@ def _require_positive(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise ValueError(f"`{name}` must be above 0. Received: {value}")
+
+
+def _require_from(options: Any, least: float, *names: str) -> None:
+    for name in names:
+        if not getattr(options, name) >= least:
+            raise ValueError(
+                f"`{name}` must be at least {least}. Received: {getattr(options, name)}"
+            )
+
+
+def _require_share(options: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(options, name) < 1:
+            raise ValueError(
+                f"`{name}` must be at least 0 and below 1. Received:"
+                f" {getattr(options, name)}"
+            )
 
 
 def _require_choice(options: Any, name: str, choices: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from unet_core import TiledPredictor
 from unet_train import augment
-from unet_train.run_folder import load_model, read_config
+from unet_train.run_folder import Weights, load_model, read_config
 
 Photo = npt.NDArray[np.uint8]
 
@@ -26,6 +26,7 @@ class Predictor:
     """Scales a photo as in training, predicts it in tiles, scales the result back.
 
     Attributes:
+      model: What it predicts with.
       threshold: Probability from which a pixel is foreground.
     """
 
@@ -44,23 +45,27 @@ class Predictor:
             None leaves them as they are.
           threshold: Probability from which a pixel is foreground.
         """
+        self.model = model
         self.threshold = threshold
         self._image_size = image_size
         self._predict = TiledPredictor(model)
 
     @classmethod
-    def load(cls, run_dir: str | os.PathLike[str]) -> Predictor:
+    def load(
+        cls, run_dir: str | os.PathLike[str], weights: Weights = "last"
+    ) -> Predictor:
         """Loads the model of a run: the finished one, else its last checkpoint.
 
         Args:
           run_dir: The folder that `fit` wrote.
+          weights: "best" takes the model of the best validation in its place.
 
         Raises:
           ValueError: The folder holds no run, or no weights yet.
         """
         config = read_config(run_dir)
         return cls(
-            load_model(run_dir),
+            load_model(run_dir, weights),
             image_size=config["data"]["image_size"],
             threshold=config["task"]["threshold"],
         )

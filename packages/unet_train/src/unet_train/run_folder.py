@@ -12,15 +12,19 @@ import json
 import math
 import os
 import pathlib
-from typing import Any
+import zipfile
+from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 import yaml
 
 from unet_train.checkpoint import Checkpoints, step_of
 
 CONFIG, MODEL, ARCHITECTURE = "config.yaml", "model.keras", "architecture.json"
-CHECKPOINTS, METRICS = "checkpoints", "metrics.json"
+CHECKPOINTS, METRICS, BEST = "checkpoints", "metrics.json", "best"
+
+Weights = Literal["last", "best"]
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -61,27 +65,73 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     return dict(config)
 
 
-def load_model(run_dir: str | os.PathLike[str]) -> keras.Model:
-    """The model of a run in float32: of its last checkpoint or of its end, if later.
+def load_model(
+    run_dir: str | os.PathLike[str], weights: Weights = "last"
+) -> keras.Model:
+    """The model of a run in float32, with averaged weights if it averages them.
+
+    Args:
+      run_dir: The folder that `fit` wrote.
+      weights: "last": of the last checkpoint, or of the end if that is later; "best":
+        of the validation that scored best (callback `BestModels`).
 
     Raises:
       ValueError: The run has written no weights yet, or they are damaged.
     """
     run_dir = pathlib.Path(run_dir)
+    if weights == "best":
+        return _load_keras(_best(run_dir) / MODEL)
     checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
     latest = checkpoints.latest()
     if (run_dir / MODEL).exists() and (
         latest is None or step_of(latest) <= _finished_step(run_dir)
     ):
-        return keras.saving.load_model(run_dir / MODEL, compile=False)
+        return _load_keras(run_dir / MODEL)
     if latest is None:
         raise ValueError(
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
             " on, or resume it with `unet-train fit ... --resume`."
         )
     model = keras.models.model_from_json((run_dir / ARCHITECTURE).read_text())
-    checkpoints.restore(latest, {"model": model})
-    return model
+    if checkpoints.holds(latest, "averages"):
+        averages = [tf.Variable(weight.value) for weight in model.weights]
+        checkpoints.restore_newest({"averages": averages})
+        for weight, average in zip(model.weights, averages, strict=True):
+            weight.assign(average)
+    else:
+        checkpoints.restore_newest({"model": model})
+    return full_size_only(model)
+
+
+def full_size_only(model: keras.Model) -> keras.Model:
+    """The model without the further heads that deep supervision trains."""
+    if len(model.outputs) == 1:
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _load_keras(path: pathlib.Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be loaded: {error}. If it is damaged, move it away: the"
+            " last checkpoint of the run is then used."
+        ) from error
+
+
+def _best(run_dir: pathlib.Path) -> pathlib.Path:
+    """The folder of the model that scored best."""
+    scores = {}
+    for path in (run_dir / BEST).glob(f"step_*/{METRICS}"):
+        record = json.loads(path.read_text())
+        scores[path.parent] = record[record["monitor"]]
+    if not scores:
+        raise ValueError(
+            f"The run {run_dir} has kept no best model. Train it with the callback"
+            " unet_train.callbacks.BestModels, or use the last weights."
+        )
+    return max(scores, key=lambda path: (scores[path], path))
 
 
 def _finished_step(run_dir: pathlib.Path) -> float:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from unet_train.options import Schedule
+from unet_train.options import Part
+from unet_train.parts import make_part
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,8 @@ class Timer:
         """Spent so far, the time before a resume included."""
         return self._clock() - self._zero
 
-    def seconds_a_step(self, step: int) -> float:
-        """Call after each round, with the number of steps done."""
-        now = self.seconds()
+    def seconds_a_step(self, step: int, now: float) -> float:
+        """Call after each round, with the steps done and the seconds so far."""
         if self._measured_from is None:
             self._measured_from = step, now
         elif step > self._measured_from[0]:
@@ -84,27 +84,48 @@ class Timer:
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear warm-up, then constant or half a cosine down to zero at the horizon.
+    """A linear warm-up of a schedule: constant, half a cosine, or one of Keras.
 
     Attributes:
-      horizon: float32 variable: the step at which the run ends. The trainer sets it
-        before each round of steps; it moves when the run is limited by time.
+      horizon: float32 variable: the step at which the run ends, where the cosine is 0.
+        The trainer sets it before each round of steps; it moves when the run is limited
+        by time.
     """
 
-    def __init__(self, peak: float, *, schedule: Schedule, warmup_steps: int) -> None:
+    def __init__(self, peak: float, *, schedule: Part, warmup_steps: int) -> None:
+        """Makes the schedule.
+
+        Args:
+          peak: The learning rate after the warm-up; a schedule of Keras has its own.
+          schedule: "constant", "cosine", or the class path of a schedule.
+          warmup_steps: Steps in which it rises.
+        """
         self.peak = peak
         self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.horizon = tf.Variable(math.inf, trainable=False, dtype=tf.float32)
+        self._rate: Callable[[tf.Tensor], tf.Tensor] = make_part(
+            schedule,
+            {"constant": lambda: self._constant, "cosine": lambda: self._cosine},
+        )
+        if not callable(self._rate):
+            raise ValueError(
+                f"{schedule} gives a {type(self._rate).__name__}, which cannot be"
+                " called with a step. Give a `keras.optimizers.schedules` class."
+            )
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate of a step, counted from 0."""
         step = tf.cast(step, tf.float32)
-        rate = self.peak * tf.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
-        if self.schedule == "cosine":
-            progress = tf.clip_by_value(step / self.horizon, 0.0, 1.0)
-            rate *= 0.5 * (1 + tf.cos(math.pi * progress))
-        return rate
+        rise = tf.minimum(1.0, (step + 1) / max(self.warmup_steps, 1))
+        return rise * tf.cast(self._rate(step), tf.float32)
+
+    def _constant(self, step: tf.Tensor) -> tf.Tensor:
+        return tf.constant(self.peak)
+
+    def _cosine(self, step: tf.Tensor) -> tf.Tensor:
+        progress = tf.clip_by_value(step / self.horizon, 0.0, 1.0)
+        return self.peak * 0.5 * (1 + tf.cos(math.pi * progress))
 
     def get_config(self) -> dict[str, object]:
         """The arguments that make this schedule again."""

@@ -2,30 +2,37 @@
 
 ```python
 trainer = Trainer("runs/cats", max_epochs=100, callbacks=[Progress(), TensorBoard()])
-trainer.fit(SegmentationTask(build_unet()), SegmentationData("coco_cats"))
+with trainer.scope():
+    task = SegmentationTask(build_unet())
+trainer.fit(task, SegmentationData("coco_cats"))
 ```
 
-Make the trainer before the model: it sets seed and device.
+Make the trainer before the model: it sets seed and devices.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import pathlib
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import yaml
 
 from unet_train import devices
 from unet_train.callbacks.base import Callback, Run, check_hooks
 from unet_train.checkpoint import Checkpoints, step_of
-from unet_train.data import SegmentationData
+from unet_train.data import STRANGE_MASK, SegmentationData, Share
 from unet_train.evaluate import evaluate
 from unet_train.finite import require_finite_costs, require_finite_weights
 from unet_train.loop import make_train_loop
@@ -41,7 +48,10 @@ from unet_train.run_folder import (
     write_text,
 )
 from unet_train.schedule import Budget, Timer
+from unet_train.signals import Interrupted, StopOnSignal
 from unet_train.task import SegmentationTask
+
+_LOG = logging.getLogger("unet_train")
 
 
 class Trainer:
@@ -61,19 +71,23 @@ class Trainer:
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> None:
-        """Sets up seed and device.
+        """Sets up seed and devices.
 
         Args:
           run_dir: The run folder, made if need be.
-          callbacks: Called at each hook in this order.
+          callbacks: Called at each hook in this order, on the first machine only.
           clock: Seconds from any start.
           **options: Fields of `TrainerOptions`.
 
         Raises:
           ValueError: An impossible option, or a callback with an unknown hook.
+          RuntimeError: The devices asked for are not there.
         """
         self.run_dir = pathlib.Path(run_dir)
         self.options = TrainerOptions(**options)
+        if self.options.fast_dev_run:
+            self.run_dir = self.run_dir / "fast_dev_run"
+            self.options = _shortened(self.options)
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             check_hooks(callback)
@@ -82,6 +96,10 @@ class Trainer:
         self._checkpoints = Checkpoints(
             self.run_dir / CHECKPOINTS, keep=self.options.keep_checkpoints
         )
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Within this the model is made, and the task, to train on several devices."""
+        return self._place.strategy.scope()
 
     def fit(
         self,
@@ -108,21 +126,25 @@ class Trainer:
             its checkpoint does not fit the model, or the tile size does not; a split
             or its masks are not what they should be.
           FloatingPointError: The cost is no longer finite.
+          Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """
+        if self.options.fast_dev_run and self._place.is_chief:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
         self._refuse_to_overwrite(resume)
         task.check_tile_size(data.options.tile_size)
         run = self._start(task, data, config)
-        try:
-            self._call("on_fit_start", run)
-            self._train(run, data)
-            scores = self._finish(run, data)
-        except BaseException as error:
-            self._call("on_exception", run, error)
-            raise
-        self._call("on_fit_end", run)
+        with StopOnSignal() as stop, self.scope():
+            try:
+                self._call("on_fit_start", run)
+                self._train(run, stop)
+                scores = self._finish(run)
+            except BaseException as error:
+                self._call("on_exception", run, error)
+                raise
+            self._call("on_fit_end", run)
         return scores
 
-    def _train(self, run: Run, data: SegmentationData) -> None:
+    def _train(self, run: Run, stop: StopOnSignal) -> None:
         """The loop itself."""
         options, task = self.options, run.task
         budget = self._budget(run)
@@ -130,34 +152,83 @@ class Trainer:
             self._clock, seconds=run.seconds, seconds_a_step=run.seconds_a_step
         )
         train_loop = make_train_loop(
-            task.train_step, task.log_names, jit_compile=options.jit_compile
+            task.train_step,
+            task.log_names,
+            strategy=self._place.strategy,
+            after_step=task.after_step,
+            # Machines must not stop one by one; they agree after each round.
+            stop=stop.variable if self._place.share.workers == 1 else None,
+            jit_compile=options.jit_compile,
         )
-        batches = iter(
-            data.train_batches(
-                margin=task.margin, seed=options.seed, start_step=run.step
-            )
-        )
-        predictor = self._predictor(run, data)
-        while not budget.is_spent(run.step, run.seconds):
+        batches = self._place.iterate(lambda share: self._batches(run, share))
+        if self._eval_is_due(run):
+            self._validate(run)  # The run was stopped just before it.
+        while not budget.is_spent(run.step, run.seconds) and not run.stop_reason:
             run.horizon = budget.horizon(run.step, run.seconds, run.seconds_a_step)
             task.schedule.horizon.assign(run.horizon)
-            steps = self._steps_to_next_event(run.step, budget)
-            logs, run.last_batch = train_loop(batches, tf.constant(steps))
-            run.step += steps
-            run.seconds = timer.seconds()
-            run.seconds_a_step = timer.seconds_a_step(run.step)
-            arrays = {name: values.numpy() for name, values in logs.items()}
-            require_finite_costs(arrays["cost"], run)
-            self._call("on_loop_end", run, arrays)
+            steps = self._steps_to_next_event(run, budget)
+            logs = self._run_steps(train_loop, batches, steps)
+            run.step += len(logs["cost"])
+            self._read_clock(run, timer, stop)
+            run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
+            self._place.average_statistics(task.model)
+            require_finite_costs(
+                logs["cost"], run, lambda step: self._ids_of_batch(run, step)
+            )
+            self._call("on_loop_end", run, logs)
             is_last = budget.is_spent(run.step, run.seconds)
-            if _is_due(run.step, options.eval_every_steps) and not is_last:
-                examples = data.examples(
-                    data.options.eval_split, limit=options.eval_images
-                )
-                self._call("on_eval_end", run, evaluate(predictor, examples))
-            run.seconds = timer.seconds()
+            # Who takes a machine away does not wait for a validation.
+            if self._eval_is_due(run) and not is_last and stop.received is None:
+                self._validate(run)
+            is_interrupted = self._read_clock(run, timer, stop)
+            if is_interrupted:
+                self._save(run, or_fail=True)
+                raise Interrupted(run.step, stop.received)
             if _is_due(run.step, options.checkpoint_every_steps):
                 self._save(run)
+
+    def _run_steps(
+        self, train_loop: Any, batches: Any, steps: int
+    ) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """A round of steps; the logs of those that were done."""
+        try:
+            _, logs = train_loop(batches, tf.constant(steps))
+        except tf.errors.InvalidArgumentError as error:
+            if STRANGE_MASK not in str(error):
+                raise
+            raise ValueError(
+                "A mask of the training split has a value that the options do not name."
+                " Name every value with --data.foreground, --data.background and"
+                " --data.ignored."
+            ) from error
+        return {name: values.numpy() for name, values in logs.items()}
+
+    def _read_clock(self, run: Run, timer: Timer, stop: StopOnSignal) -> bool:
+        """Brings the times up to date; whether a signal came to this or any machine."""
+        stops, is_interrupted, run.seconds = self._place.agree(
+            bool(run.stop_reason), stop.received is not None, timer.seconds()
+        )
+        if stops and not run.stop_reason:
+            run.stop("the first machine stopped")
+        return is_interrupted
+
+    def _batches(self, run: Run, share: Share) -> tf.data.Dataset:
+        return run.data.train_batches(
+            margin=run.task.margin,
+            seed=self.options.seed,
+            start_step=run.step,
+            limit=self.options.limit_train,
+            repeat_batches=self.options.overfit_batches,
+            share=share,
+        )
+
+    def _ids_of_batch(self, run: Run, step: int) -> list[str]:
+        return run.data.ids_of_batch(
+            step,
+            seed=self.options.seed,
+            limit=self.options.limit_train,
+            repeat_batches=self.options.overfit_batches,
+        )
 
     def _start(
         self,
@@ -167,26 +238,36 @@ class Trainer:
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
         data.check()
+        self._check_batch_size(data.options.batch_size)
         architecture = task.model.to_json()  # Before the precision of training is set.
-        task.set_precision(self.options.precision)
-        task.build_optimizer()
-        options = data.options
+        predictor = Predictor(
+            task.evaluation_model(),
+            image_size=data.options.image_size,
+            threshold=task.options.threshold,
+        )
+        with self.scope():
+            task.set_precision(self.options.precision)
+            task.build_optimizer()
+        task.accumulate = self.options.accumulate
         run = Run(
             directory=self.run_dir,
             task=task,
+            data=data,
+            predictor=predictor,
             options=self.options,
-            batch_size=options.batch_size,
-            steps_per_epoch=data.count(options.train_split) / options.batch_size,
-            place=self._place,
+            batch_size=data.options.batch_size,
+            steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
+            place=self._place.description,
         )
-        latest = self._checkpoints.latest()
-        if latest is not None:
-            self._restore(run, latest)
+        with self.scope():
+            self._restore(run)
+        if not self._place.is_chief:
+            return run
         # Only now, when nothing can be refused any more, may a file be replaced.
         self.run_dir.mkdir(parents=True, exist_ok=True)
         write_text(self.run_dir / ARCHITECTURE, architecture)
         resolved = {
-            "data": dataclasses.asdict(options),
+            "data": dataclasses.asdict(data.options),
             "task": dataclasses.asdict(task.options),
             "trainer": dataclasses.asdict(self.options),
         }
@@ -194,17 +275,38 @@ class Trainer:
         write_text(self.run_dir / CONFIG, text)
         return run
 
-    def _finish(self, run: Run, data: SegmentationData) -> dict[str, float]:
+    def _finish(self, run: Run) -> dict[str, float]:
         """Saves the last step and the model; scores it on all validation images."""
-        self._save(run)
-        run.task.set_precision("float32")
-        write_model(self.run_dir / MODEL, run.task.model)
-        split = data.options.eval_split
-        scores = evaluate(self._predictor(run, data), data.examples(split))
-        record = {**scores, "split": split, "step": run.step, "seconds": run.seconds}
-        write_text(self.run_dir / METRICS, json.dumps(record, indent=1) + "\n")
+        self._save(run, or_fail=True)
+        run.task.copy_weights(run.predictor.model)
+        if self._place.is_chief:
+            write_model(self.run_dir / MODEL, run.predictor.model)
+        scores = self._score(run, limit=None)
+        if self._place.is_chief:
+            split = run.data.options.eval_split
+            record = {
+                **scores,
+                "split": split,
+                "step": run.step,
+                "seconds": run.seconds,
+            }
+            write_text(self.run_dir / METRICS, json.dumps(record, indent=1) + "\n")
         self._call("on_eval_end", run, scores)
         return scores
+
+    def _validate(self, run: Run) -> None:
+        run.task.copy_weights(run.predictor.model)
+        scores = self._score(run, self.options.limit_eval)
+        run.evaluated_step = run.step
+        self._call("on_eval_end", run, scores)
+
+    def _score(self, run: Run, limit: int | None) -> dict[str, float]:
+        """Scores the evaluation model; every machine does, with the same result."""
+        run.metrics = run.task.make_metrics()
+        examples = run.data.examples(run.data.options.eval_split, limit)
+        return evaluate(
+            run.predictor, examples, step=run.task.eval_step, metrics=run.metrics
+        )
 
     def _refuse_to_overwrite(self, resume: bool) -> None:
         latest = self._checkpoints.latest()
@@ -217,6 +319,19 @@ class Trainer:
             raise ValueError(
                 f"{self.run_dir} holds a trained {MODEL} but no checkpoint to go on"
                 " from. Give another --run_dir."
+            )
+
+    def _check_batch_size(self, batch_size: int) -> None:
+        """Refuses a batch that does not go round the devices, or into the parts."""
+        share = self._place.share
+        first, last = share.of_batch(batch_size)
+        pieces = share.replicas * self.options.accumulate
+        if self.options.accumulate > 1 and (last - first) % pieces:
+            raise ValueError(
+                f"A batch of {batch_size} is {last - first} tiles on this machine,"
+                f" which {share.replicas} devices cannot compute in"
+                f" {self.options.accumulate} equal parts. Set --data.batch_size to a"
+                f" multiple of {pieces * share.workers}, or --trainer.accumulate."
             )
 
     def _budget(self, run: Run) -> Budget:
@@ -232,26 +347,33 @@ class Trainer:
             max_seconds=math.inf if minutes is None else 60 * minutes,
         )
 
-    def _steps_to_next_event(self, step: int, budget: Budget) -> int:
-        """How many steps to run before Python has something to do."""
-        options = self.options
-        limits = [options.steps_per_loop, budget.max_steps - step]
-        for every in (options.eval_every_steps, options.checkpoint_every_steps):
-            if every is not None:
-                limits.append(every - step % every)
-        return int(min(limits))
+    def _eval_every(self, run: Run) -> int | None:
+        """Steps between validations."""
+        epochs = self.options.eval_every_epochs
+        if epochs is None:
+            return self.options.eval_every_steps
+        return max(1, round(epochs * run.steps_per_epoch))
 
-    def _predictor(self, run: Run, data: SegmentationData) -> Predictor:
-        return Predictor(
-            run.task.model,
-            image_size=data.options.image_size,
-            threshold=run.task.options.threshold,
+    def _eval_is_due(self, run: Run) -> bool:
+        return run.evaluated_step != run.step and _is_due(
+            run.step, self._eval_every(run)
         )
 
-    def _save(self, run: Run) -> None:
+    def _steps_to_next_event(self, run: Run, budget: Budget) -> int:
+        """How many steps to run before Python has something to do."""
+        options = self.options
+        limits = [options.steps_per_loop, budget.max_steps - run.step]
+        for every in (self._eval_every(run), options.checkpoint_every_steps):
+            if every is not None:
+                limits.append(every - run.step % every)
+        return int(min(limits))
+
+    def _save(self, run: Run, *, or_fail: bool = False) -> None:
+        """Writes a checkpoint. Without one a run goes on, unless it is the last."""
         require_finite_weights(run)
         state = {
             "step": run.step,
+            "evaluated_step": run.evaluated_step,
             "seconds": run.seconds,
             "seconds_a_step": run.seconds_a_step,
             "task": run.task.state_dict(),
@@ -260,21 +382,64 @@ class Trainer:
                 for callback in self.callbacks
             },
         }
-        path = self._checkpoints.save(run.step, run.task.tracked(), state)
+        tracked = run.task.tracked()
+        if not self._place.is_chief:
+            # Saving reads every device, so all machines take part, and one keeps it.
+            with tempfile.TemporaryDirectory() as elsewhere:
+                tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
+            return
+        try:
+            path = self._checkpoints.save(run.step, tracked, state)
+        except OSError as error:
+            if or_fail:
+                raise
+            _LOG.warning("unet-train: %s Training goes on without it.", error)
+            return
         self._call("on_checkpoint", run, path)
 
-    def _restore(self, run: Run, path: pathlib.Path) -> None:
-        state = self._checkpoints.restore(path, run.task.tracked())
+    def _restore(self, run: Run) -> None:
+        """Goes on from the newest checkpoint that can be read, if there is one."""
+
+        def warn(path: pathlib.Path, error: ValueError) -> None:
+            damaged.append(path)
+            _LOG.warning("unet-train: %s", error)
+
+        damaged: list[pathlib.Path] = []
+        state = self._checkpoints.restore_newest(run.task.tracked(), on_damaged=warn)
+        if state is None:
+            return
+        if self._place.is_chief:
+            for path in damaged:
+                aside = self._checkpoints.set_aside(path)
+                _LOG.warning("unet-train: it is now %s.", aside)
         run.step, run.seconds = state["step"], state["seconds"]
         run.seconds_a_step = state["seconds_a_step"]
+        run.evaluated_step = state["evaluated_step"]
         run.task.load_state_dict(state["task"])
         for callback in self.callbacks:
             if (saved := state["callbacks"].get(_class_path(callback))) is not None:
                 callback.load_state_dict(saved)
 
     def _call(self, hook: str, run: Run, *arguments: Any) -> None:
+        if not self._place.is_chief:
+            return
         for callback in self.callbacks:
             getattr(callback, hook)(run, *arguments)
+
+
+def _shortened(options: TrainerOptions) -> TrainerOptions:
+    """Three steps, and all that a run does between and after steps."""
+    return dataclasses.replace(
+        options,
+        max_steps=3,
+        max_epochs=None,
+        max_minutes=None,
+        steps_per_loop=1,
+        checkpoint_every_steps=2,
+        eval_every_steps=2,
+        eval_every_epochs=None,
+        limit_eval=2,
+    )
 
 
 def _is_due(step: int, every: int | None) -> bool:

@@ -1,7 +1,18 @@
-"""What may happen beside training: progress, TensorBoard, and parts of one's own."""
+"""Callbacks that come with the trainer; none joins a run unasked."""
 
 from unet_train.callbacks.base import Callback, Run
+from unet_train.callbacks.best_models import BestModels
+from unet_train.callbacks.early_stopping import EarlyStopping
+from unet_train.callbacks.profile import Profile
 from unet_train.callbacks.progress import Progress
 from unet_train.callbacks.tensorboard import TensorBoard
 
-__all__ = ["Callback", "Progress", "Run", "TensorBoard"]
+__all__ = [
+    "BestModels",
+    "Callback",
+    "EarlyStopping",
+    "Profile",
+    "Progress",
+    "Run",
+    "TensorBoard",
+]

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from unet_train.data import SegmentationData
+    from unet_train.metrics import SegmentationMetrics
     from unet_train.options import TrainerOptions
-    from unet_train.task import Batch, SegmentationTask
+    from unet_train.predict import Predictor
+    from unet_train.task import SegmentationTask
 
     Logs = dict[str, npt.NDArray[np.float32]]
 
@@ -24,34 +27,46 @@ class Run:
     Attributes:
       directory: The run folder.
       task: Model, loss and optimizer.
+      data: Where batches and images come from.
+      predictor: For whole photos, with the weights of the last validation.
       options: Of the trainer.
       batch_size: Images a step.
       steps_per_epoch: May be fractional: batches run on across epochs.
       step: Steps done.
+      evaluated_step: Of the last validation.
       seconds: Training time so far, the time before a resume included.
       seconds_a_step: Measured since the first round of steps, validation and
         checkpoints included; 0 while nothing is known.
       horizon: The step at which the run will end at that speed.
       place: One line that names device and precision.
-      last_batch: The last batch trained on, None before the first.
+      metrics: What the last validation counted, None before the first.
+      stop_reason: Why the run stops before its budget is spent; empty if it does not.
     """
 
     directory: pathlib.Path
     task: SegmentationTask
+    data: SegmentationData
+    predictor: Predictor
     options: TrainerOptions
     batch_size: int
     steps_per_epoch: float
     step: int = 0
+    evaluated_step: int = 0
     seconds: float = 0.0
     seconds_a_step: float = 0.0
     horizon: float = float("inf")
     place: str = ""
-    last_batch: Batch | None = None
+    metrics: SegmentationMetrics | None = None
+    stop_reason: str = ""
 
     @property
     def epoch(self) -> float:
         """Passes over the training images so far."""
         return self.step / self.steps_per_epoch
+
+    def stop(self, reason: str) -> None:
+        """Ends the run in good order after this round of steps."""
+        self.stop_reason = self.stop_reason or reason
 
 
 class Callback:
@@ -89,6 +104,20 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+
+
+def score_of(metrics: dict[str, float], monitor: str) -> float:
+    """A score of a validation by name.
+
+    Raises:
+      ValueError: There is none of that name.
+    """
+    if monitor not in metrics:
+        raise ValueError(
+            f"The validation has no score {monitor!r}, only {sorted(metrics)}. Correct"
+            " `monitor`."
+        )
+    return metrics[monitor]
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Progress(Callback):
-    """Shows epoch, step, loss, images a second and the time left.
+    """Shows epoch, step, loss, speed, the wait for input, and the time left.
+
+    The speed in GFLOP/s is the work of the convolutions, and its share is of what a
+    large matrix product reached on the same device when the run began.
 
     Attributes:
       every_seconds: Between two plain lines, where there is no terminal.
@@ -32,6 +35,9 @@ class Progress(Callback):
         self._last_line = -math.inf
         self._last_step, self._last_seconds = 0, 0.0
         self._speed = 0.0
+        self._wait = 0.0
+        self._gflop_an_image = 0.0
+        self._peak_gflops = 0.0
 
     def on_fit_start(self, run: Run) -> None:
         """Says where the run takes place and from which step it goes on."""
@@ -39,6 +45,12 @@ class Progress(Callback):
         self._console.print(
             f"{run.place}; {begun}; run folder {run.directory}", soft_wrap=True
         )
+        from unet_train.cost import matrix_product_gflops, train_gflop
+
+        self._gflop_an_image = train_gflop(
+            run.predictor.model, run.data.options.tile_size
+        )
+        self._peak_gflops = matrix_product_gflops(run.options.precision)
         self._last_step, self._last_seconds = run.step, run.seconds
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -51,7 +63,7 @@ class Progress(Callback):
 
     def on_loop_end(self, run: Run, logs: Logs) -> None:
         """Moves the bar, or prints a line if the last one is old enough."""
-        self._measure(run)
+        self._measure(run, float(logs["input_wait"].sum()))
         line = self._line(run, float(logs["cost"][-1]))
         if self._bar is not None:
             done = _share_done(run)
@@ -83,6 +95,8 @@ class Progress(Callback):
     def on_fit_end(self, run: Run) -> None:
         """Gives the terminal back and says how it went."""
         self._stop()
+        if run.stop_reason:
+            self._console.print(f"Stopped: {run.stop_reason}", soft_wrap=True)
         self._console.print(
             f"Done: {run.step} steps, {run.epoch:.1f} epochs,"
             f" {_duration(run.seconds)}; model in {run.directory / 'model.keras'}",
@@ -94,19 +108,23 @@ class Progress(Callback):
             self._bar.stop()
             self._bar = None
 
-    def _measure(self, run: Run) -> None:
+    def _measure(self, run: Run, waited: float) -> None:
         seconds = run.seconds - self._last_seconds
         if seconds > 0:
             images = (run.step - self._last_step) * run.batch_size
             self._speed = images / seconds
+            self._wait = waited / seconds
         self._last_step, self._last_seconds = run.step, run.seconds
 
     def _line(self, run: Run, cost: float) -> str:
         total = "" if math.isinf(run.horizon) else f"/{math.ceil(run.horizon)}"
         left = _time_left(run)
+        gflops = self._speed * self._gflop_an_image
         return (
             f"epoch {run.epoch:.1f}  step {run.step}{total}  loss {cost:.4g}"
-            f"  {self._speed:.1f} images/s  {left} left"
+            f"  {self._speed:.3g} images/s  {gflops:.0f} GFLOP/s"
+            f" ({gflops / self._peak_gflops:.0%} of peak)"
+            f"  input {self._wait:.1%}  {left} left"
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from unet_train.callbacks.base import Callback, Run
 from unet_train.writers.base import Writer
@@ -15,45 +18,64 @@ if TYPE_CHECKING:
     from unet_train.callbacks.base import Logs
 
 _IGNORED_GREY = 128
+_SHEET = 16
+_SHEET_COLUMNS = 4
+_TINT = np.array([255, 64, 160])
 
 
 class TensorBoard(Callback):
-    """Writes the graph, the cost of every step, pictures, and validation scores.
+    """Writes graph, configuration, scalars, pictures, curves and histograms.
 
     Attributes:
-      images: How many tiles of the last batch to show.
+      images: How many of the first training tiles to show again and again.
       images_every_steps: Steps between two such sets of pictures.
+      histograms_every_steps: Steps between two sets of histograms of all weights and
+        their gradients; None leaves them out.
     """
 
     def __init__(
         self,
         images: int = 2,
         images_every_steps: int = 100,
+        histograms_every_steps: int | None = None,
         writer: Writer | None = None,
     ) -> None:
         """Without a `writer` of the caller's, which the caller closes, one is made.
 
         It writes its event file into the run folder and is closed with the run.
         """
-        if images < 1 or images_every_steps < 1:
+        if images < 1 or images_every_steps < 1 or (histograms_every_steps or 1) < 1:
             raise ValueError(
-                "`images` and `images_every_steps` must be at least 1. Received:"
-                f" {images} and {images_every_steps}"
+                "`images`, `images_every_steps` and `histograms_every_steps` must be at"
+                f" least 1. Received: {images}, {images_every_steps} and"
+                f" {histograms_every_steps}"
             )
         self.images = images
         self.images_every_steps = images_every_steps
+        self.histograms_every_steps = histograms_every_steps
         self._writer = writer
         self._closes_writer = writer is None
-        self._images_written_at = 0
+        self._tiles: tuple[npt.NDArray[Any], ...] = ()
+        self._images_written_at = -math.inf
+        self._histograms_written_at = -math.inf
+        self._last_seconds = 0.0
 
     def on_fit_start(self, run: Run) -> None:
-        """Opens the file; writes graph and configuration."""
+        """Opens the file; writes graph, configuration and what the network sees."""
         if self._writer is None:
+            from unet_train.writers.events import drop_events_after
+
+            drop_events_after(run.directory, run.step)
             self._writer = TensorBoardWriter(run.directory)
         self._writer.graph(run.task.model)
         config = (run.directory / "config.yaml").read_text()
         self._writer.text(run.step, "config", f"```yaml\n{config}```")
+        self._writer.hparams(flatten(yaml.safe_load(config)), run.directory.name)
+        self._tiles = _first_tiles(run)
+        sheet = contact_sheet(*self._tiles[:2])
+        self._writer.images(run.step, {"training/what_the_network_sees": sheet[None]})
         self._writer.flush()
+        self._last_seconds = run.seconds
 
     def on_loop_end(self, run: Run, logs: Logs) -> None:
         """Writes every step's numbers, and pictures when they are due."""
@@ -62,25 +84,34 @@ class TensorBoard(Callback):
             self._open.scalars(
                 first + index, dict(zip(logs, map(float, values), strict=True))
             )
-        is_due = run.step - self._images_written_at >= self.images_every_steps
-        if is_due or not self._images_written_at:
+        seconds = run.seconds - self._last_seconds
+        if seconds > 0:
+            speed = len(logs["cost"]) * run.batch_size / seconds
+            self._open.scalars(run.step, {"images_a_second": speed})
+        if run.step - self._images_written_at >= self.images_every_steps:
             self._write_images(run)
+        every = self.histograms_every_steps
+        if every and run.step - self._histograms_written_at >= every:
+            self._write_histograms(run)
         self._open.flush()
+        self._last_seconds = run.seconds
 
     def on_eval_end(self, run: Run, metrics: dict[str, float]) -> None:
-        """Writes the validation's scores."""
+        """Writes the validation's scores and its precision-recall curve."""
         names = ("iou", "dice", "precision", "recall")
-        self._open.scalars(
-            run.step, {f"validation/{name}": metrics[name] for name in names}
-        )
+        scores = {f"validation/{name}": metrics[name] for name in names}
+        self._open.scalars(run.step, scores)
+        if run.metrics is not None:
+            self._open.pr_curve(run.step, "validation/pr", run.metrics.curve)
         self._open.flush()
+        self._last_seconds = run.seconds
 
     def on_exception(self, run: Run, error: BaseException) -> None:
         """Closes the file, so that the log is whole."""
         self._close()
 
     def on_fit_end(self, run: Run) -> None:
-        """Shows the last tiles with the trained network; closes the file."""
+        """Shows the tiles with the trained network; closes the file."""
         self._write_images(run)
         self._close()
 
@@ -99,19 +130,93 @@ class TensorBoard(Callback):
         return self._writer
 
     def _write_images(self, run: Run) -> None:
-        if run.last_batch is None:
-            return
-        tiles, masks = (part[: self.images] for part in run.last_batch)
-        probabilities = run.task.predict(tiles).numpy()
+        tiles, masks = (part[: self.images] for part in self._tiles[:2])
+        run.task.copy_weights(run.predictor.model)
+        logits = run.predictor.model(tiles, training=False)
+        probabilities = 1 / (1 + np.exp(-np.asarray(logits)))
         self._images_written_at = run.step
         self._open.images(
             run.step,
             {
                 "training/image_mask_prediction": side_by_side(
-                    tiles.numpy(), masks.numpy(), probabilities
+                    tiles, masks, probabilities
                 )
             },
         )
+
+    def _write_histograms(self, run: Run) -> None:
+        import tensorflow as tf
+
+        self._histograms_written_at = run.step
+        run.task.copy_weights(run.predictor.model)
+        model = run.predictor.model
+        tiles, masks, *weights = (part[: run.batch_size] for part in self._tiles)
+        with tf.GradientTape() as tape:
+            cost = run.task.loss(masks, model(tiles, training=False), *weights)
+        variables = model.trainable_variables
+        gradients = tape.gradient(cost, [weight.value for weight in variables])
+        values = {f"weights/{weight.path}": weight.numpy() for weight in variables}
+        for weight, gradient in zip(variables, gradients, strict=True):
+            values[f"gradients/{weight.path}"] = gradient.numpy()
+        self._open.histograms(run.step, values)
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested options to `task.learning_rate` and so on; what is not set is left out.
+
+    >>> flatten({"task": {"loss": "bce", "ema": 0.9}, "callbacks": [1], "x": None})
+    {'task.loss': 'bce', 'task.ema': 0.9, 'callbacks': '[1]'}
+    """
+    flat: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            flat[prefix + key] = value
+        elif value is not None:
+            flat[prefix + key] = str(value)
+    return flat
+
+
+def _first_tiles(run: Run) -> tuple[npt.NDArray[Any], ...]:
+    """The first tiles of the run, whichever step it is at."""
+    batches = run.data.train_batches(
+        margin=run.task.margin,
+        seed=run.options.seed,
+        limit=run.options.limit_train,
+        repeat_batches=run.options.overfit_batches,
+    )
+    count = math.ceil(_SHEET / run.batch_size)
+    parts = zip(*itertools.islice(batches, count), strict=True)
+    return tuple(np.concatenate(part)[:_SHEET] for part in parts)
+
+
+def contact_sheet(
+    tiles: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """Tiles in rows of four, the foreground tinted, what is ignored darkened.
+
+    Args:
+      tiles: uint8 [N, T, T, 3].
+      masks: uint8 [N, W, W, 1] with 255 ignored; the margin around it counts as such.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    margin = (tiles.shape[1] - masks.shape[1]) // 2
+    around = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
+    labels = np.pad(masks, around, constant_values=255)
+    pictures = np.where(labels == 1, tiles * 0.55 + _TINT * 0.45, tiles * 1.0)
+    pictures = np.where(labels == 255, tiles * 0.5, pictures)
+    rows = math.ceil(len(tiles) / _SHEET_COLUMNS)
+    missing = rows * _SHEET_COLUMNS - len(tiles)
+    pictures = np.pad(pictures, [(0, missing), (1, 1), (1, 1), (0, 0)])
+    side = pictures.shape[1]
+    grid = pictures.reshape(rows, _SHEET_COLUMNS, side, side, 3).transpose(
+        0, 2, 1, 3, 4
+    )
+    sheet = grid.reshape(rows * side, _SHEET_COLUMNS * side, 3)
+    return np.round(sheet).astype(np.uint8)
 
 
 def side_by_side(

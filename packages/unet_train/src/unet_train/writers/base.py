@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import numpy.typing as npt
+
+    from unet_train.metrics import ThresholdCounts
 
 
 class Writer(abc.ABC):
@@ -30,6 +32,15 @@ class Writer(abc.ABC):
     @abc.abstractmethod
     def graph(self, model: keras.Model) -> None:
         """Writes the model's graph, one node a layer."""
+
+    def histograms(self, step: int, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Writes the distribution of numbers under their names; not all writers can."""
+
+    def pr_curve(self, step: int, name: str, curve: ThresholdCounts) -> None:
+        """Writes precision over recall at many thresholds; not all writers can."""
+
+    def hparams(self, values: Mapping[str, bool | float | str], run: str) -> None:
+        """Writes what sets this run apart from others; not all writers can."""
 
     @abc.abstractmethod
     def flush(self) -> None:

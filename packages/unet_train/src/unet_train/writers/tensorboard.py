@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from unet_train.writers.base import Writer
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
     import numpy.typing as npt
+
+    from unet_train.metrics import ThresholdCounts
 
 
 class TensorBoardWriter(Writer):
@@ -48,6 +51,38 @@ class TensorBoardWriter(Writer):
         with self._file.as_default(0):
             self._summary.graph(layer_graph(model))
 
+    def histograms(self, step: int, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Writes the distribution of the numbers of each array."""
+        with self._file.as_default(step):
+            for name, numbers in values.items():
+                self._summary.histogram(name, numbers)
+
+    def pr_curve(self, step: int, name: str, curve: ThresholdCounts) -> None:
+        """Writes a curve for TensorBoard's plugin of that name."""
+        from tensorboard.plugins.pr_curve import summary
+
+        found, wrong = curve.true_positives, curve.false_positives
+        missed, left = curve.foreground - found, curve.background - wrong
+        written = summary.raw_data_pb(
+            name,
+            true_positive_counts=found,
+            false_positive_counts=wrong,
+            true_negative_counts=left,
+            false_negative_counts=missed,
+            precision=_ratio(found, found + wrong),
+            recall=_ratio(found, found + missed),
+            num_thresholds=len(curve.thresholds),
+        )
+        with self._file.as_default(step):
+            self._summary.experimental.write_raw_pb(written.SerializeToString())
+
+    def hparams(self, values: Mapping[str, bool | float | str], run: str) -> None:
+        """Writes the run's options for the HParams tab."""
+        from tensorboard.plugins.hparams import api
+
+        with self._file.as_default(0):
+            api.hparams(dict(values), trial_id=run)
+
     def flush(self) -> None:
         """Brings everything to the disk."""
         self._file.flush()
@@ -55,3 +90,9 @@ class TensorBoardWriter(Writer):
     def close(self) -> None:
         """Flushes and ends; no call may follow."""
         self._file.close()
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """1 where nothing was found, or nothing was to be found: no mistake was made."""
+    result: npt.NDArray[Any] = np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
+    return result

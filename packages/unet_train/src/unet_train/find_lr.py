@@ -1,0 +1,122 @@
+"""Finds a learning rate by training some steps with it rising (Smith 2015).
+
+```python
+found = find_learning_rate(task, data)
+print(found.suggestion)
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from unet_train.data import SegmentationData
+from unet_train.loop import make_train_loop
+from unet_train.task import SegmentationTask
+
+# The search ends when the smoothed cost is so many times the least so far.
+_DIVERGED = 4.0
+_SMOOTHING = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRates:
+    """What was tried.
+
+    Attributes:
+      rates: Of each step, rising.
+      costs: Of each step, smoothed.
+      suggestion: Where the cost fell most steeply; a good first guess.
+      highest: Where the cost was least; more would be too much.
+    """
+
+    rates: list[float]
+    costs: list[float]
+    suggestion: float
+    highest: float
+
+    def __str__(self) -> str:
+        """Some of the rates and their costs, and the suggestion."""
+        shown = range(0, len(self.rates), max(1, len(self.rates) // 20))
+        lines = [f"{self.rates[i]:10.2e}  {self.costs[i]:.4f}" for i in shown]
+        return "\n".join(
+            [
+                "      rate  cost",
+                *lines,
+                f"Suggested: --task.learning_rate {self.suggestion:.1e}"
+                f" (too much from about {self.highest:.1e})",
+            ]
+        )
+
+
+class Exponential(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises by the same factor at each step."""
+
+    def __init__(self, lowest: float, highest: float, steps: int) -> None:
+        self.lowest, self.highest, self.steps = lowest, highest, steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """The rate of a step, counted from 0."""
+        share = tf.cast(step, tf.float32) / max(self.steps - 1, 1)
+        return self.lowest * (self.highest / self.lowest) ** share
+
+    def get_config(self) -> dict[str, object]:
+        """The arguments that make this schedule again."""
+        return {"lowest": self.lowest, "highest": self.highest, "steps": self.steps}
+
+
+def find_learning_rate(
+    task: SegmentationTask,
+    data: SegmentationData,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    steps: int = 100,
+    seed: int = 0,
+) -> LearningRates:
+    """Trains with the rate rising from `lowest` to `highest`, or until it diverges.
+
+    The task is spoilt by it: its weights are trained and its schedule replaced.
+
+    Raises:
+      ValueError: The limits are not in order, or there are too few steps.
+    """
+    if not 0 < lowest < highest or steps < 10:
+        raise ValueError(
+            "`lowest` must be above 0 and below `highest`, and `steps` at least 10."
+            f" Received: {lowest}, {highest}, {steps}"
+        )
+    task.check_tile_size(data.options.tile_size)
+    task.schedule = Exponential(lowest, highest, steps)
+    task.optimizer.learning_rate = task.schedule
+    task.build_optimizer()
+    loop = make_train_loop(task.train_step, task.log_names)
+    batches = iter(data.train_batches(margin=task.margin, seed=seed))
+    rates: list[float] = []
+    costs: list[float] = []
+    average = 0.0
+    for step in range(1, steps + 1):
+        _, logs = loop(batches, tf.constant(1))
+        cost = float(logs["cost"][0])
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * cost
+        smoothed = average / (1 - _SMOOTHING**step)
+        if not np.isfinite(smoothed) or (costs and smoothed > _DIVERGED * min(costs)):
+            break
+        rates.append(float(logs["learning_rate"][0]))
+        costs.append(smoothed)
+    if len(costs) < 3:
+        raise ValueError(
+            f"The cost diverged after {len(costs)} steps already. Set a lower `lowest`."
+        )
+    least = int(np.argmin(costs))
+    slopes = np.gradient(costs[: least + 1]) if least else np.zeros(1)
+    return LearningRates(
+        rates=rates,
+        costs=costs,
+        suggestion=rates[int(np.argmin(slopes))],
+        highest=rates[least],
+    )

@@ -1,0 +1,58 @@
+"""Trains discs on some devices, as a process of its own: `train.py ARGUMENTS`.
+
+Prints a line of JSON after each round: the steps' costs. `--devices N` gives N logical
+CPUs; further arguments are JSON for model, task, data and trainer.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--run_dir", required=True)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    for group in ("model", "task", "data", "trainer"):
+        parser.add_argument(f"--{group}", type=json.loads, default={})
+    options = parser.parse_args()
+
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    logical = [tf.config.LogicalDeviceConfiguration()] * options.devices
+    tf.config.set_logical_device_configuration(cpu, logical)
+
+    from unet_core import UNetConfig, build_unet
+    from unet_train import Callback, SegmentationData, SegmentationTask, Trainer
+    from unet_train.callbacks import BestModels, EarlyStopping
+
+    class Report(Callback):
+        def on_loop_end(self, run, logs):
+            print(json.dumps({"step": run.step, "cost": logs["cost"].tolist()}))
+            sys.stdout.flush()
+
+        def on_eval_end(self, run, metrics):
+            print(json.dumps({"step": run.step, "iou": metrics["iou"]}), flush=True)
+
+    callbacks = [Report(), BestModels(), EarlyStopping(patience=1000)]
+    trainer = Trainer(options.run_dir, callbacks=callbacks, **options.trainer)
+    with trainer.scope():
+        config = {"depth": 1, "base_filters": 4, **options.model}
+        task = SegmentationTask(build_unet(UNetConfig(**config)), **options.task)
+    data = {"tile_size": 30, "batch_size": 4, **options.data}
+    data = SegmentationData("discs", data_dir=options.data_dir, **data)
+    try:
+        trainer.fit(task, data, resume=options.resume)
+    except KeyboardInterrupt as interrupt:
+        print(interrupt)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()
