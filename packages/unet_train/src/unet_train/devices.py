@@ -29,11 +29,13 @@ class Place:
     Attributes:
       strategy: TensorFlow's; variables are made within its scope.
       share: Which part of each batch this machine reads.
+      is_cpu: Whether it is on one.
       description: One line for people.
     """
 
     strategy: tf.distribute.Strategy
     share: Share
+    is_cpu: bool
     description: str
 
     @property
@@ -120,7 +122,9 @@ def configure(options: TrainerOptions) -> Place:
     if count > 1:
         machines = f" on {share.workers} machines" if share.workers > 1 else ""
         devices = f"{count} devices{machines}, {devices}"
-    return Place(strategy, share, f"Training on {devices}, {options.precision}")
+    description = f"Training on {devices}, {options.precision}"
+    is_cpu = not gpus and options.strategy != "tpu"
+    return Place(strategy, share, is_cpu, description)
 
 
 def find_gpus() -> list[tf.config.PhysicalDevice]:

@@ -34,6 +34,7 @@ from unet_train.callbacks.base import Callback, Run, check_hooks
 from unet_train.checkpoint import Checkpoints, step_of
 from unet_train.data import STRANGE_MASK, SegmentationData, Share
 from unet_train.evaluate import evaluate
+from unet_train.fast_layers import speed_up
 from unet_train.finite import require_finite_costs, require_finite_weights
 from unet_train.loop import make_train_loop
 from unet_train.options import TrainerOptions
@@ -248,6 +249,7 @@ class Trainer:
         with self.scope():
             task.set_precision(self.options.precision)
             task.build_optimizer()
+        speed_up(task.model, on_cpu=self._place.is_cpu)
         task.accumulate = self.options.accumulate
         run = Run(
             directory=self.run_dir,
