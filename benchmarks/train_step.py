@@ -1,25 +1,38 @@
-"""Our loop against `model.fit`: images a second on the same tiles, as a ratio.
+"""Our loop against `model.fit`, PyTorch and the machine, on the same tiles.
 
-    python benchmarks/train_step.py [--tile_size 188] [--base_filters 16] ...
+    pip install torch
+    python benchmarks/train_step.py [--tile_size 252] [--base_filters 16] ...
+    python benchmarks/train_step.py --tile_size 572 --base_filters 64 --depth 4 \
+        --batch_size 1 --steps 1 --precision mixed_bfloat16
 
-Prints one JSON line. Both train the same network at the same precision on the same
-batch from memory; the two take turns, so that a machine whose speed drifts is fair to
-both, and the medians are compared.
+Prints one JSON line. All train the same network at the same precision on the same
+batch from memory; they take turns, so that a machine whose speed drifts is fair to all,
+and the medians are compared. The peak is that of a large matrix product in the same
+turns. Memory is the peak of a process of its own that does two steps.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from unet_core import UNetConfig, build_unet
+from unet_core import Geometry, UNetConfig, build_unet
 from unet_train import SegmentationTask
+from unet_train.cost import matrix_product_gflops, train_gflop
+from unet_train.fast_layers import speed_up
 from unet_train.loop import make_train_loop
+
+Turn = Callable[[], object]
 
 
 def parse() -> argparse.Namespace:
@@ -29,71 +42,191 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--base_filters", type=int, default=16)
     parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--padding", default="valid")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--steps", type=int, default=10, help="in one turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--memory_of", help="do two steps of this one, print its peak")
     return parser.parse_args()
-
-
-def make_task(options: argparse.Namespace) -> SegmentationTask:
-    """The same network for both, at the same precision."""
-    config = UNetConfig(depth=options.depth, base_filters=options.base_filters)
-    task = SegmentationTask(build_unet(config))
-    task.set_precision(options.precision)
-    return task
-
-
-def ours(
-    task: SegmentationTask, batches: tf.data.Dataset, steps: int
-) -> Callable[[], object]:
-    """A turn of our loop."""
-    task.optimizer.build(task.model.trainable_variables)
-    loop = make_train_loop(task.train_step, task.log_names)
-    iterator = iter(batches)
-    return lambda: loop(iterator, tf.constant(steps))[0]["cost"].numpy()
-
-
-def keras_fit(
-    task: SegmentationTask, batches: tf.data.Dataset, steps: int
-) -> Callable[[], object]:
-    """A turn of `model.fit`; it has no ignored pixels, which is in its favour."""
-    # By default `model.fit` compiles with XLA, which on a CPU is slower.
-    loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    task.model.compile("adam", loss, jit_compile=False)
-    return lambda: task.model.fit(batches, steps_per_epoch=steps, verbose=0)
 
 
 def main() -> None:
     """Measures and prints."""
     options = parse()
-    task = make_task(options)
-    side, window = options.tile_size, options.tile_size - 2 * task.margin
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (options.batch_size, side, side, 3), np.uint8)
-    masks = rng.integers(0, 2, (options.batch_size, window, window, 1), np.uint8)
-    batches = tf.data.Dataset.from_tensors((images, masks)).repeat()
-    turns = {
-        "ours": ours(task, batches, options.steps),
-        "model.fit": keras_fit(make_task(options), batches, options.steps),
+    makers: dict[str, Callable[[argparse.Namespace, int], Turn | None]] = {
+        "ours": ours,
+        "ours_plain_layers": lambda *arguments: ours(*arguments, fast=False),
+        "model.fit": keras_fit,
+        "torch": torch_loop,
     }
+    if options.memory_of:
+        turn = makers[options.memory_of](options, 1)
+        assert turn is not None
+        turn(), turn()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    turns: dict[str, Turn] = {}
+    for name, make in makers.items():
+        if (turn := make(options, options.steps)) is not None:
+            turns[name] = turn
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for turn in range(options.turns + 1):
+    peaks = []
+    for number in range(options.turns + 1):
+        peaks.append(matrix_product_gflops(options.precision))
         for name, run in turns.items():
             start = time.perf_counter()
             run()
-            if turn:  # The first compiles.
+            if number:  # The first compiles.
                 seconds[name].append(time.perf_counter() - start)
-    speed = {
-        name: options.steps * options.batch_size / statistics.median(each)
-        for name, each in seconds.items()
-    }
+    images = options.steps * options.batch_size
+    speed = {name: images / statistics.median(each) for name, each in seconds.items()}
+    gflop = train_gflop(make_model(options), options.tile_size)
     record = {
         "benchmark": "train_step",
         **vars(options),
-        "images_a_second": {name: round(value, 2) for name, value in speed.items()},
-        "ratio": round(speed["ours"] / speed["model.fit"], 3),
+        "images_a_second": {name: round(value, 3) for name, value in speed.items()},
+        "gflops": {name: round(value * gflop) for name, value in speed.items()},
+        "peak_gflops": round(max(peaks)),
+        "share_of_peak": round(speed["ours"] * gflop / max(peaks), 3),
+        "times_as_fast_as": {
+            name: round(speed["ours"] / value, 3)
+            for name, value in speed.items()
+            if name != "ours"
+        },
+        "memory_mib": {name: memory_of(name) for name in turns},
     }
     print(json.dumps(record))
+
+
+def memory_of(name: str) -> int:
+    """Peak of a process that does nothing else, MiB."""
+    command = [sys.executable, *sys.argv, f"--memory_of={name}"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(printed.splitlines()[-1]) // 1024
+
+
+def make_model(options: argparse.Namespace) -> keras.Model:
+    """The same network for all."""
+    return build_unet(
+        UNetConfig(
+            depth=options.depth,
+            base_filters=options.base_filters,
+            padding=options.padding,
+        )
+    )
+
+
+def make_task(options: argparse.Namespace) -> SegmentationTask:
+    """The network with loss and optimizer, at the precision asked for."""
+    task = SegmentationTask(make_model(options))
+    task.set_precision(options.precision)
+    return task
+
+
+def make_batch(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Images uint8 [N, T, T, 3] and masks uint8 [N, W, W, 1]."""
+    window = Geometry(options.depth, options.padding).output_size(options.tile_size)
+    count, side = options.batch_size, options.tile_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
+    return images, rng.integers(0, 2, (count, window, window, 1), np.uint8)
+
+
+def make_batches(options: argparse.Namespace) -> tf.data.Dataset:
+    """The same batch over and over."""
+    return tf.data.Dataset.from_tensors(make_batch(options)).repeat()
+
+
+def ours(options: argparse.Namespace, steps: int, *, fast: bool = True) -> Turn:
+    """A turn of our loop, as the trainer runs it on a CPU."""
+    task = make_task(options)
+    task.build_optimizer()
+    if fast:
+        speed_up(task.model, on_cpu=True)
+    loop = make_train_loop(task.train_step, task.log_names)
+    iterator = iter(make_batches(options))
+    return lambda: loop(iterator, tf.constant(steps))[1]["cost"].numpy()
+
+
+def keras_fit(options: argparse.Namespace, steps: int) -> Turn:
+    """A turn of `model.fit`; it has no ignored pixels, which is in its favour."""
+    # By default `model.fit` compiles with XLA, which on a CPU is slower.
+    task, batches = make_task(options), make_batches(options)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    task.model.compile("adam", loss, jit_compile=False)
+    return lambda: task.model.fit(batches, steps_per_epoch=steps, verbose=0)
+
+
+def torch_loop(options: argparse.Namespace, steps: int) -> Turn | None:
+    """The same network in PyTorch, channels last, autocast to bfloat16 if asked for."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if options.precision == "mixed_float16":
+        return None
+    from torch import nn
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    pad = options.padding == "same"
+
+    def stage(into: int, out: int) -> Any:
+        return nn.Sequential(
+            *(nn.Conv2d(into, out, 3, padding=int(pad)), nn.ReLU()),
+            nn.BatchNorm2d(out),
+            *(nn.Conv2d(out, out, 3, padding=int(pad)), nn.ReLU()),
+            nn.BatchNorm2d(out),
+        )
+
+    class UNet(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            sides = [options.base_filters * 2**n for n in range(options.depth + 1)]
+            self.down = nn.ModuleList(map(stage, [3, *sides[:-2]], sides[:-1]))
+            self.bottom = stage(sides[-2], sides[-1])
+            self.up = nn.ModuleList(
+                nn.Sequential(
+                    nn.ConvTranspose2d(2 * side, side, 2, 2), nn.BatchNorm2d(side)
+                )
+                for side in sides[:-1]
+            )
+            self.join = nn.ModuleList(stage(2 * side, side) for side in sides[:-1])
+            self.head = nn.Conv2d(sides[0], 1, 1)
+
+        def forward(self, x: Any) -> Any:
+            skips = []
+            for level in self.down:
+                x = level(x)
+                skips.append(x)
+                x = nn.functional.max_pool2d(x, 2)
+            x = self.bottom(x)
+            for up, join in zip(self.up[::-1], self.join[::-1], strict=True):
+                x, skip = up(x), skips.pop()
+                crop = (skip.shape[-1] - x.shape[-1]) // 2
+                end = skip.shape[-1] - crop
+                x = join(torch.cat([skip[..., crop:end, crop:end], x], 1))
+            return self.head(x)
+
+    model = UNet().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters())
+    images, masks = (
+        torch.from_numpy(part.astype(np.float32)).permute(0, 3, 1, 2)
+        for part in make_batch(options)
+    )
+    images = (images / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    is_mixed = options.precision == "mixed_bfloat16"
+
+    def turn() -> object:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+                logits = model(images)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), masks)
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return turn
 
 
 if __name__ == "__main__":

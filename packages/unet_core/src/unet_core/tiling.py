@@ -305,7 +305,9 @@ class TiledPredictor:
 
 def _bytes_a_pixel(model: keras.Model) -> int:
     """Memory of a pass for each pixel of its input."""
-    top = model.get_layer("encoder_0_conv_1")
+    top = next(
+        layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+    )
     bytes_a_value = 2 if "16" in top.compute_dtype else 4
     ends = model.inputs[0].shape[-1] + model.outputs[0].shape[-1]
     return _TENSORS_AT_THE_TOP * (top.filters * bytes_a_value + ends)
