@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,6 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+
+PROGRAM = pathlib.Path(__file__).parent / "programs" / "train.py"
 
 SIZES = [(40, 52), (64, 48), (30, 30), (52, 64), (70, 45), (48, 48), (33, 60)]
 
@@ -95,3 +100,26 @@ def make_task():
         return SegmentationTask(build_unet(config), **options)
 
     return make
+
+
+@pytest.fixture
+def start(data_dir, tmp_path):
+    """Starts `programs/train.py`; what is left of its processes ends with the test."""
+    processes = []
+
+    def start(run_dir, *, environment=None, resume=False, **options):
+        arguments = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
+        arguments += ["--resume"] * resume
+        process = subprocess.Popen(
+            [sys.executable, PROGRAM, f"--data_dir={data_dir}",
+             f"--run_dir={tmp_path / run_dir}", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

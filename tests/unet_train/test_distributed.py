@@ -4,12 +4,8 @@ Devices are logical CPUs, machines are processes on the loopback interface.
 """
 
 import json
-import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import keras
@@ -18,34 +14,9 @@ import pytest
 
 from unet_train.checkpoint import step_of
 
-PROGRAM = pathlib.Path(__file__).parent / "programs" / "train.py"
-
 # The whole of a step: ignored pixels, clipping, averages, momentum, decay.
 TASK = {"clip_norm": 0.5, "ema": 0.9, "weight_decay": 0.01, "learning_rate": 0.01}
 TRAINER = {"max_steps": 6, "steps_per_loop": 2, "deterministic": True}
-
-
-@pytest.fixture
-def start(data_dir, tmp_path):
-    """Starts processes that train; what is left of them ends with the test."""
-    processes = []
-
-    def start(run_dir, *, environment=None, resume=False, devices=1, **groups):
-        arguments = [f"--{name}={json.dumps(value)}" for name, value in groups.items()]
-        arguments += ["--resume"] * resume
-        process = subprocess.Popen(
-            [sys.executable, PROGRAM, f"--data_dir={data_dir}",
-             f"--run_dir={tmp_path / run_dir}", f"--devices={devices}", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **(environment or {})},
-        )  # fmt: skip
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def finish(process, code=0):

@@ -280,6 +280,7 @@ def test_a_loss_by_class_path(monkeypatch):
             {"class_path": "unet_train.losses.Dice", "init_args": {"a": 1}},
             "does not take the arguments",
         ),
+        ({"class_path": "keras.losses.Dice"}, "Dice gives no value for each pixel"),
         ({"class_path": "fractions.Fraction"}, "gives a Fraction, which is no loss"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One training step against a U-Net written out in numpy."""
+"""One training step against a U-Net written out in numpy, and what may be added."""
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ from unet_core import UNetConfig, build_unet
 from unet_train import SegmentationTask
 
 SIDE, OUTPUT = 22, 6
+SGD = {"class_path": "keras.optimizers.SGD"}
 
 
 def convolve(x, kernel, bias):
@@ -178,3 +179,221 @@ def test_an_overflow_in_float16_halves_the_scale_and_skips_the_step(make_task):
     for weight, old in zip(task.model.weights, before, strict=True):
         if id(weight) in trainable:
             np.testing.assert_array_equal(weight, old)
+
+
+@pytest.fixture
+def batch():
+    """Four tiles of side 30, the first two nearly all ignored, the third wholly."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (4, 30, 30, 3)).astype(np.uint8)
+    masks = rng.integers(0, 2, (4, 14, 14, 1)).astype(np.uint8)
+    masks[:2, 1:] = 255
+    masks[2] = 255
+    return tf.constant(images), tf.constant(masks)
+
+
+def numpy_values(weights):
+    return [np.array(weight) for weight in weights]
+
+
+def mean_gradients(model, images, masks):
+    """Of the mean cross-entropy of the pixels that count, by TensorFlow itself."""
+    with tf.GradientTape() as tape:
+        chosen = masks != 255
+        logits = tf.boolean_mask(model(images, training=True), chosen)
+        labels = tf.cast(tf.boolean_mask(masks, chosen), tf.float32)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+        cost = tf.reduce_mean(losses)
+    return numpy_values(tape.gradient(cost, model.trainable_variables))
+
+
+def step_of_sgd(task, batch):
+    """The logs of a step at rate 1, and by how much it moved the weights."""
+    before = numpy_values(task.model.trainable_variables)
+    task.build_optimizer()
+    logs = tf.function(task.train_step)(batch)
+    after = numpy_values(task.model.trainable_variables)
+    moved = [old - new for old, new in zip(before, after, strict=True)]
+    return {name: float(value) for name, value in logs.items()}, moved
+
+
+def assert_alike(one, other, tolerance=1e-6):
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_allclose(first, second, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-6), ("mixed_float16", 2e-3)]
+)
+@pytest.mark.parametrize("share", [None, 0.3, 3.0])
+def test_gradients_are_clipped_and_their_norm_is_of_before(
+    make_task, batch, precision, tolerance, share
+):
+    keras.utils.set_random_seed(0)
+    model = make_task({"norm": "none"}).model
+    gradients = mean_gradients(model, *batch)
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    clip_norm = None if share is None else float(share * norm)
+    task = SegmentationTask(
+        model, optimizer=SGD, learning_rate=1.0, clip_norm=clip_norm
+    )
+    task.set_precision(precision)
+    logs, moved = step_of_sgd(task, batch)
+    assert logs["gradient_norm"] == pytest.approx(norm, rel=10 * tolerance)
+    factor = 0.3 if share == 0.3 else 1.0
+    expected = [factor * gradient for gradient in gradients]
+    assert_alike(moved, expected, tolerance * max(1, norm))
+
+
+def test_weight_decay_leaves_biases_and_norms_alone(make_task):
+    """Where all is ignored there is no gradient, and only the decay is left."""
+    task = make_task(weight_decay=0.1, learning_rate=0.01)
+    assert isinstance(task.optimizer, keras.optimizers.AdamW)
+    for weight in task.model.trainable_variables:
+        weight.assign(tf.ones_like(weight))
+    images = tf.zeros((1, 30, 30, 3), tf.uint8)
+    task.build_optimizer()
+    logs = task.train_step((images, tf.fill((1, 14, 14, 1), tf.constant(255, "uint8"))))
+    assert (logs["cost"], logs["gradient_norm"]) == (0, 0)
+    values = {
+        name: [w for w in task.model.trainable_variables if w.path.endswith(name)]
+        for name in ("kernel", "bias", "gamma", "beta")
+    }
+    assert sum(map(len, values.values())) == len(task.model.trainable_variables)
+    for name, weights in values.items():
+        assert weights
+        expected = 1 - 0.1 * 0.01 if name == "kernel" else 1.0
+        for weight in weights:
+            np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_without_weight_decay_it_is_adam(make_task):
+    assert type(make_task().optimizer) is keras.optimizers.Adam
+
+
+def test_an_optimizer_by_class_path(make_task):
+    spec = {
+        "class_path": "keras.optimizers.AdamW",
+        "init_args": {"weight_decay": 0.2, "beta_1": 0.8},
+    }
+    optimizer = make_task(optimizer=spec, learning_rate=0.5).optimizer
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    assert (optimizer.weight_decay, optimizer.beta_1) == (0.2, 0.8)
+    assert float(optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "fault"),
+    [
+        ("sgd", r"There is no 'sgd'. Give one of \['adam'\]"),
+        ({"class_path": "builtins.dict"}, "gives a dict, which is no Keras optimizer"),
+        ({"class_path": "keras.optimizers.Sgd"}, "Cannot import the class path"),
+        ({"class_path": "fractions.Fraction"}, "Fraction does not take the arguments"),
+    ],
+)
+def test_what_is_no_optimizer(make_task, optimizer, fault):
+    with pytest.raises(ValueError, match=fault):
+        make_task(optimizer=optimizer)
+
+
+def test_weight_decay_is_not_for_every_optimizer(make_task):
+    with pytest.raises(ValueError, match="`weight_decay` is for `optimizer: adam`"):
+        make_task(optimizer=SGD, weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"clip_norm": 0}, "`clip_norm` must be above 0. Received: 0"),
+        ({"ema": 1.0}, "`ema` must be at least 0 and below 1. Received: 1.0"),
+        ({"weight_decay": -1}, "`weight_decay` must be at least 0. Received: -1"),
+    ],
+)
+def test_impossible_options(make_task, options, fault):
+    with pytest.raises(ValueError, match=fault):
+        make_task(**options)
+
+
+def test_averages_follow_their_formula(make_task, batch):
+    # With 0.27 the third step is the first one that the option decides.
+    task = make_task({"dropout": 0.2}, ema=0.27, learning_rate=0.1)
+    task.set_precision("mixed_bfloat16")
+    task.build_optimizer()
+    expected = numpy_values(task.model.weights)
+    for step, keep in enumerate((2 / 11, 3 / 12, 0.27, 0.27), 1):
+        task.train_step(batch)
+        task.after_step()
+        weights = numpy_values(task.model.weights)
+        expected = [
+            keep * old + (1 - keep) * new
+            for old, new in zip(expected, weights, strict=True)
+        ]
+        assert int(task.optimizer.iterations) == step
+        assert_alike(numpy_values(task.averages), expected)
+    now = numpy_values(task.model.weights)
+    assert max(np.abs(a - b).max() for a, b in zip(now, expected, strict=True)) > 1e-3
+
+    copy = task.evaluation_model()
+    task.copy_weights(copy)
+    assert_alike(copy.get_weights(), expected)
+    assert_alike(task.model.get_weights(), now, 0)
+    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
+
+
+def test_without_averages_the_weights_are_validated(make_task, batch):
+    task = make_task(learning_rate=0.1)
+    task.build_optimizer()
+    copy = task.evaluation_model()
+    task.train_step(batch)
+    task.after_step()
+    assert task.averages == []
+    task.copy_weights(copy)
+    assert_alike(copy.get_weights(), task.model.get_weights(), 0)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("loss", ["bce", "bce_dice"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_in_parts_are_those_of_the_whole_batch(
+    make_task, batch, loss, reduction, weighted
+):
+    if weighted:
+        weights = np.random.default_rng(2).uniform(1, 5, (4, 14, 14, 1))
+        batch = (*batch, tf.constant(weights, tf.float32))
+    found = []
+    for parts in (1, 2, 4):
+        keras.utils.set_random_seed(0)
+        task = make_task(
+            {"norm": "none"},
+            optimizer=SGD, learning_rate=1.0, loss=loss, reduction=reduction,
+        )  # fmt: skip
+        task.accumulate = parts
+        found.append(step_of_sgd(task, batch))
+    (whole, moved), *others = found
+    scale = max(np.abs(each).max() for each in moved)
+    assert scale > 1e-3
+    for logs, moved_in_parts in others:
+        assert logs == pytest.approx(whole, rel=1e-5)
+        assert_alike(moved_in_parts, moved, 1e-5 * scale)
+
+
+def test_weights_of_the_pixels_count(tiny):
+    model, image, mask = tiny
+    weights = np.random.default_rng(3).uniform(1, 9, mask.shape)
+    logits = numpy_unet(image, [np.float64(weight) for weight in model.weights])
+    losses = np.logaddexp(0, logits) - (mask == 1) * logits
+    valid = mask != 255
+    ones = np.ones_like(weights)
+    for given, expected in (
+        ([], losses[valid].mean()),
+        ([ones], losses[valid].mean()),
+        # The paper weighs the sum of the losses, not what it is divided by.
+        ([weights], (weights * losses)[valid].sum() / valid.sum()),
+    ):
+        before = model.get_weights()
+        parts = image, mask, *(np.float32(each) for each in given)
+        logs = SegmentationTask(model).train_step(
+            tuple(tf.constant(part[None]) for part in parts)
+        )
+        np.testing.assert_allclose(logs["cost"], expected, rtol=1e-5)
+        model.set_weights(before)

@@ -12,6 +12,7 @@ import yaml
 from unet_train import Callback, Predictor, Trainer
 from unet_train.callbacks import TensorBoard
 from unet_train.checkpoint import step_of
+from unet_train.run_folder import load_model
 
 
 class Recorder(Callback):
@@ -424,6 +425,12 @@ def test_unknown_hook_is_refused_with_the_nearest(tmp_path):
         ({"max_steps": 1, "seed": -1}, "`seed` must lie between 0 and"),
         ({"max_steps": 1, "precision": "float8"}, "`precision` must be one of"),
         ({"max_steps": 1, "device": "gpu"}, "TensorFlow sees no GPU"),
+        (
+            {"max_steps": 1, "eval_every_steps": 2, "eval_every_epochs": 1.0},
+            "Both `eval_every_steps` and `eval_every_epochs` are set. Leave one",
+        ),
+        ({"max_steps": 1, "eval_every_epochs": 0}, "`eval_every_epochs` must be above"),
+        ({"max_steps": 1, "overfit_batches": 0}, "`overfit_batches` must be above 0"),
     ],
 )
 def test_impossible_options(tmp_path, options, fault):
@@ -431,3 +438,231 @@ def test_impossible_options(tmp_path, options, fault):
         pytest.skip("there is a GPU here")
     with pytest.raises((ValueError, RuntimeError), match=fault):
         Trainer(tmp_path, **options)
+
+
+def warnings_of_ours(caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if (record.name, record.levelname) == ("unet_train", "WARNING")
+    ]
+
+
+def cut(checkpoint):
+    tensors = checkpoint / "tensors.data-00000-of-00001"
+    tensors.write_bytes(tensors.read_bytes()[:500])
+
+
+def test_a_torn_checkpoint_costs_only_itself(fit, make_task, tmp_path, caplog):
+    def task():
+        keras.utils.set_random_seed(0)
+        return make_task(ema=0.9)
+
+    options = {"deterministic": True, "checkpoint_every_steps": 3, "steps_per_loop": 2}
+    whole, unbroken = fit("whole", task=task(), max_steps=11, **options)
+    _, first = fit("torn", task=task(), max_steps=9, **options)
+    checkpoints = tmp_path / "torn" / "checkpoints"
+    cut(checkpoints / "step_00000009")
+    caplog.clear()
+    resumed, second = fit("torn", task=task(), max_steps=11, resume=True, **options)
+    damaged, aside = warnings_of_ours(caplog)
+    assert "step_00000009 is damaged" in damaged
+    assert aside.endswith(f"it is now {checkpoints / 'damaged_step_00000009'}.")
+    assert (checkpoints / "damaged_step_00000009").is_dir()
+    assert second.hooks[0] == ("on_fit_start", 6)
+    assert ("on_checkpoint", 9) in second.hooks
+    assert first.costs[:6] + second.costs == unbroken.costs
+    for one, other in zip(
+        [*weights_of(whole), *map(np.asarray, whole.averages)],
+        [*weights_of(resumed), *map(np.asarray, resumed.averages)],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_only_damaged_checkpoints_are_no_reason_to_begin_anew(fit, tmp_path):
+    fit("run", max_steps=4, checkpoint_every_steps=2)
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        cut(checkpoint)
+    before = files_of(tmp_path / "run")
+    with pytest.raises(ValueError, match="step_00000002 is damaged.*Delete this"):
+        fit("run", max_steps=6, resume=True)
+    assert files_of(tmp_path / "run") == before
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Makes the checkpoints of some steps fail in the midst of writing."""
+
+    def full_disk(*steps):
+        honest = tf.train.Checkpoint.write
+
+        def write(self, prefix, *arguments):
+            path = honest(self, prefix, *arguments)
+            if any(f"step_{step:08d}." in str(prefix) for step in steps):
+                raise tf.errors.ResourceExhaustedError(None, None, "No space left")
+            return path
+
+        monkeypatch.setattr(tf.train.Checkpoint, "write", write)
+
+    return full_disk
+
+
+def test_training_goes_on_without_a_checkpoint(fit, tmp_path, caplog, full_disk):
+    full_disk(2)
+    _, recorder = fit("run", max_steps=6, checkpoint_every_steps=2)
+    (text,) = warnings_of_ours(caplog)
+    assert "step_00000002 cannot be written: No space left. Make room" in text
+    assert text.endswith("Training goes on without it.")
+    saved = [step for hook, step in recorder.hooks if hook == "on_checkpoint"]
+    assert sorted(set(saved)) == [4, 6]
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step_00000004", "step_00000006"]
+
+
+def test_the_last_checkpoint_must_not_fail(fit, tmp_path, full_disk):
+    full_disk(6)
+    recorder = Recorder()
+    with pytest.raises(OSError, match="step_00000006 cannot be written.*Make room"):
+        fit("run", max_steps=6, checkpoint_every_steps=2, recorder=recorder)
+    assert recorder.hooks[-1] == ("on_exception OSError", 6)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step_00000002", "step_00000004"]
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_disk_that_is_full(start, tmp_path):
+    """A model may be written, but not the three numbers a weight of a checkpoint."""
+    trainer = {"max_steps": 6, "steps_per_loop": 1, "checkpoint_every_steps": 2}
+    process = start(
+        "run", max_file_bytes=300_000, trainer=trainer, model={"base_filters": 16},
+    )  # fmt: skip
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert [json.loads(line)["step"] for line in output.splitlines()] == [*range(1, 7)]
+    assert errors.count("Training goes on without it.") == 3
+    for step in (2, 4, 6):
+        assert f"step_{step:08d} cannot be written" in errors
+    assert errors.rstrip().endswith("Make room, or correct the rights of the folder.")
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    # The cure: the same run with room.
+    process = start("run", trainer=trainer, model={"base_filters": 16})
+    assert process.wait(timeout=300) == 0
+
+
+def spied_on(task):
+    """What a task saw: the first image's number, and a checksum, of each step."""
+    seen, honest = [], task.train_step
+
+    def note(images):
+        seen.append((int(images[0, 15, 15, 0]) // 10, int(images.sum(dtype=np.int64))))
+        return np.int32(0)
+
+    def train_step(batch):
+        noted = tf.numpy_function(note, [batch[0]], tf.int32)
+        with tf.control_dependencies([noted]):
+            return honest(batch)
+
+    task.train_step = train_step
+    return seen
+
+
+def test_a_few_batches_over_and_over(fit, make_task, make_data):
+    seen = {}
+    for name, options in (("all", {}), ("some", {"overfit_batches": 3})):
+        task = make_task()
+        seen[name] = spied_on(task)
+        data = make_data(color_jitter=0.3)
+        fit(name, task=task, data=data, max_steps=8, **options)
+    assert len(set(seen["all"])) == 8
+    assert seen["some"] == (seen["all"][:3] * 3)[:8]
+
+
+def test_overfitting_resumes_where_it_was(fit, make_task):
+    options = {"overfit_batches": 3, "checkpoint_every_steps": 1}
+    seen = []
+    for steps in (4, 8):
+        task = make_task()
+        seen.append(spied_on(task))
+        fit("run", task=task, max_steps=steps, resume=True, **options)
+    first, second = seen
+    assert first + second == (first[:3] * 3)[:8]
+
+
+def test_a_part_of_the_images(fit, make_task, make_data):
+    task = make_task()
+    seen = spied_on(task)
+    data = make_data(batch_size=1)
+    _, recorder = fit("run", task=task, data=data, max_epochs=3, limit_train=4)
+    assert recorder.hooks[-1] == ("on_fit_end", 12)
+    numbers = [number for number, _ in seen]
+    for epoch in (numbers[:4], numbers[4:8], numbers[8:]):
+        assert len(set(epoch)) == 4
+        assert set(epoch) == set(numbers)
+    first = next(data.examples("train"))
+    assert int(first.image[0, 0, 0]) // 10 in set(numbers)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(2, [7, 14]), (0.1, [*range(1, 15)])])
+def test_validates_every_so_many_epochs(fit, epochs, expected):
+    """An epoch is three and a half batches."""
+    _, recorder = fit("run", max_steps=15, eval_every_epochs=epochs, limit_eval=1)
+    steps = [step for hook, step in recorder.hooks if hook == "on_eval_end"]
+    assert steps == [*expected, 15]
+    assert recorder.images == [1] * len(expected) + [3]
+
+
+def test_a_trial_of_everything(fit, tmp_path):
+    options = {
+        "max_epochs": 1000, "max_minutes": 1000, "eval_every_epochs": 100,
+        "fast_dev_run": True,
+    }  # fmt: skip
+    for _ in range(2):  # It may be repeated.
+        _, recorder = fit("run", **options)
+        assert [
+            (hook, step) for hook, step in recorder.hooks if hook != "on_loop_end"
+        ] == [
+            ("on_fit_start", 0),
+            ("on_eval_end", 2),
+            ("on_checkpoint", 2),
+            ("on_checkpoint", 3),
+            ("on_eval_end", 3),
+            ("on_fit_end", 3),
+        ]
+        assert recorder.images == [2, 2]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["fast_dev_run"]
+    assert (tmp_path / "run" / "fast_dev_run" / "model.keras").exists()
+
+
+def test_a_trial_is_not_in_the_way_of_a_run(fit, tmp_path):
+    fit("run", max_steps=9, fast_dev_run=True)
+    _, recorder = fit("run", max_steps=4)
+    assert recorder.hooks[0] == ("on_fit_start", 0)
+    kept = {
+        path: content
+        for path, content in files_of(tmp_path / "run").items()
+        if "fast_dev_run" not in path.parts
+    }
+    fit("run", max_steps=9, fast_dev_run=True)
+    assert files_of(tmp_path / "run").items() >= kept.items()
+    _, recorder = fit("run", max_steps=5, resume=True)
+    assert recorder.hooks[0] == ("on_fit_start", 4)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_averages_are_what_a_run_gives(fit, make_task, tmp_path, finished):
+    task = make_task(ema=0.5, learning_rate=0.1)
+    fit("run", task=task, max_steps=3)
+    if not finished:
+        (tmp_path / "run" / "model.keras").unlink()
+    model = load_model(tmp_path / "run")
+    pairs = zip(task.averages, task.model.weights, model.weights, strict=True)
+    for average, weight, found in pairs:
+        np.testing.assert_array_equal(found, average)
+        assert np.abs(weight.numpy() - average.numpy()).max() > 1e-6
+
+
+def test_a_run_without_averages_does_not_go_on_with_them(fit, make_task):
+    fit("run", max_steps=1)
+    with pytest.raises(ValueError, match="does not fit the model"):
+        fit("run", task=make_task(ema=0.9), max_steps=2, resume=True)

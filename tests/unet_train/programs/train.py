@@ -1,12 +1,15 @@
 """Trains discs on some devices, as a process of its own: `train.py ARGUMENTS`.
 
 Prints a line of JSON after each round: the steps' costs. `--devices N` gives N logical
-CPUs; further arguments are JSON for model, task, data and trainer.
+CPUs; `--announce N` prints a line in the midst of a round, before step N;
+`--max_file_bytes N` lets no file grow larger; further arguments are JSON for model,
+task, data and trainer.
 """
 
 import argparse
 import json
 import os
+import resource
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -17,10 +20,14 @@ def main():
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--run_dir", required=True)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--announce", type=int)
+    parser.add_argument("--max_file_bytes", type=int, default=resource.RLIM_INFINITY)
     parser.add_argument("--resume", action="store_true")
     for group in ("model", "task", "data", "trainer"):
         parser.add_argument(f"--{group}", type=json.loads, default={})
     options = parser.parse_args()
+    limits = options.max_file_bytes, resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     import tensorflow as tf
 
@@ -45,6 +52,8 @@ def main():
     with trainer.scope():
         config = {"depth": 1, "base_filters": 4, **options.model}
         task = SegmentationTask(build_unet(UNetConfig(**config)), **options.task)
+    if options.announce is not None:
+        task.train_step = announcing(task, options.announce)
     data = {"tile_size": 30, "batch_size": 4, **options.data}
     data = SegmentationData("discs", data_dir=options.data_dir, **data)
     try:
@@ -52,6 +61,23 @@ def main():
     except KeyboardInterrupt as interrupt:
         print(interrupt)
         sys.exit(3)
+
+
+def announcing(task, step):
+    """The task's step, which says when it is the one of this number."""
+    import tensorflow as tf
+
+    train_step = task.train_step
+
+    def announce(batch):
+        tf.cond(
+            task.optimizer.iterations.value == step - 1,
+            lambda: tf.print("about to do step", step, output_stream=sys.stdout),
+            tf.no_op,
+        )
+        return train_step(batch)
+
+    return announce
 
 
 if __name__ == "__main__":

@@ -77,8 +77,10 @@ class Checkpoints:
         final = self.directory / f"step_{step:08d}"
         if final.exists():
             return final
+        # What a kill left half written, or half removed, takes room only.
+        for leftover in self.directory.glob(".step_*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         partial = self.directory / f".{final.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
             tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
@@ -129,18 +131,6 @@ class Checkpoints:
         if error is not None:
             raise error
         return None
-
-    def holds(self, path: pathlib.Path, name: str) -> bool:
-        """Whether a checkpoint was saved with an object of this name.
-
-        Raises:
-          DamagedError: It cannot be read.
-        """
-        try:
-            found = tf.train.list_variables(str(path / "tensors"))
-        except _UNREADABLE as error:
-            raise DamagedError(_damaged(path, error)) from error
-        return any(key.startswith(f"{name}/") for key, _ in found)
 
     def set_aside(self, path: pathlib.Path) -> pathlib.Path:
         """Renames a damaged checkpoint, so that its step can be saved anew."""

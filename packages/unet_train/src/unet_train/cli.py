@@ -162,7 +162,10 @@ def _evaluate_parser(arguments: Sequence[str]) -> jsonargparse.ArgumentParser:
     )
     _add_run_arguments(parser)
     parser.add_argument(
-        "--split", type=str, default="validation", help="TFDS split to score on"
+        "--split",
+        type=str | None,
+        default=None,
+        help="TFDS split to score on; that of the run's validations if none is given",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_class_arguments(DataOptions, "data")
@@ -279,11 +282,12 @@ def _evaluate(options: jsonargparse.Namespace) -> int:
         threshold=threshold,
     )
     data = SegmentationData(**options.data.as_dict())
-    scores = evaluate(predictor, data.examples(options.split))
+    split = options.split or data.options.eval_split
+    scores = evaluate(predictor, data.examples(split))
     if options.json:
         print(json.dumps(scores))
     else:
-        _print_table(scores, title=f"{options.run_dir} on {options.split}")
+        _print_table(scores, title=f"{options.run_dir} on {split}")
     return 0
 
 

@@ -17,7 +17,8 @@ import tensorflow as tf
 from unet_train.options import Precision
 
 _SIDE = 2048
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+# Axes of the kernel that each output adds up; a transposed one: that each input feeds.
+_SUMMED_AXES = {"Conv2D": 3, "DepthwiseConv2dNative": 2, "Conv2DBackpropInput": 3}
 
 
 def train_gflop(model: keras.Model, tile_size: int) -> float:
@@ -29,20 +30,22 @@ def train_gflop(model: keras.Model, tile_size: int) -> float:
     """
     image = tf.TensorSpec((1, tile_size, tile_size, model.input_shape[-1]))
     graph = tf.function(model).get_concrete_function(image).graph
-    forward, first = 0.0, 0.0
+    # What depends on no weight needs no gradient: the image, and constants.
+    fixed = {graph.inputs[0].ref()}
+    work = 0.0
     for operation in graph.get_operations():
-        if operation.type in _CONVOLUTIONS:
-            outputs = math.prod(operation.outputs[0].shape)
-            kernel = operation.inputs[1].shape
-            work = 2 * outputs * math.prod(kernel[:3])
-            first = first or work
-        elif operation.type == "Conv2DBackpropInput":  # A transposed convolution.
-            inputs = math.prod(operation.inputs[2].shape)
-            work = 2 * inputs * math.prod(operation.inputs[1].shape[:3])
-        else:
+        inputs = [tensor.ref() for tensor in operation.inputs]
+        if operation.type != "Placeholder" and fixed.issuperset(inputs):
+            fixed.update(tensor.ref() for tensor in operation.outputs)
+        if operation.type not in _SUMMED_AXES:
             continue
-        forward += work
-    return (3 * forward - first) / 1e9
+        transposed = operation.type == "Conv2DBackpropInput"
+        source = operation.inputs[2 if transposed else 0]
+        pixels = source if transposed else operation.outputs[0]
+        kernel = operation.inputs[1].shape[: _SUMMED_AXES[operation.type]]
+        passes = 2 if source.ref() in fixed else 3
+        work += passes * 2 * math.prod(pixels.shape) * math.prod(kernel)
+    return work / 1e9
 
 
 def matrix_product_gflops(precision: Precision) -> float:

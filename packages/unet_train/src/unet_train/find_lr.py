@@ -31,7 +31,7 @@ class LearningRates:
       rates: Of each step, rising.
       costs: Of each step, smoothed.
       suggestion: Where the cost fell most steeply; a good first guess.
-      highest: Where the cost was least; more would be too much.
+      highest: Where the cost was least.
     """
 
     rates: list[float]
@@ -47,8 +47,9 @@ class LearningRates:
             [
                 "      rate  cost",
                 *lines,
-                f"Suggested: --task.learning_rate {self.suggestion:.1e}"
-                f" (too much from about {self.highest:.1e})",
+                f"Suggested: --task.learning_rate {self.suggestion:.1e}",
+                f"The cost was least at {self.highest:.1e}"
+                + ("; try a larger --highest." * (self.highest == self.rates[-1])),
             ]
         )
 
@@ -113,7 +114,8 @@ def find_learning_rate(
             f"The cost diverged after {len(costs)} steps already. Set a lower `lowest`."
         )
     least = int(np.argmin(costs))
-    slopes = np.gradient(costs[: least + 1]) if least else np.zeros(1)
+    # Without the last: what is proposed lies below what is too much.
+    slopes = np.gradient(costs[: least + 1])[:-1] if least else np.zeros(1)
     return LearningRates(
         rates=rates,
         costs=costs,

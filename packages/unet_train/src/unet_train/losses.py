@@ -290,6 +290,14 @@ class KerasLoss(PixelLoss):
     """
 
     def __init__(self, loss: keras.losses.Loss) -> None:
+        probe = loss.call(tf.ones((2, 3, 4, 1)), tf.zeros((2, 3, 4, 1)))
+        if tuple(probe.shape) != (2, 3, 4):
+            raise ValueError(
+                f"{type(loss).__name__} gives no value for each pixel (shape"
+                f" {tuple(probe.shape)} for images of 3 x 4), so what is ignored cannot"
+                " be left out. Use a pixel-wise loss, or one of"
+                f" {sorted(LOSSES)}."
+            )
         self.loss = loss
 
     def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

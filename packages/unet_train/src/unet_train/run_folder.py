@@ -93,7 +93,7 @@ def load_model(
             " on, or resume it with `unet-train fit ... --resume`."
         )
     model = keras.models.model_from_json((run_dir / ARCHITECTURE).read_text())
-    if checkpoints.holds(latest, "averages"):
+    if read_config(run_dir)["task"].get("ema"):
         averages = [tf.Variable(weight.value) for weight in model.weights]
         checkpoints.restore_newest({"averages": averages})
         for weight, average in zip(model.weights, averages, strict=True):

@@ -113,7 +113,14 @@ class SegmentationTask:
         """What a checkpoint keeps as tensors, the same at every precision."""
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         tracked = {"model": self.model, "optimizer": optimizer}
-        return {**tracked, "averages": self.averages} if self.averages else tracked
+        # What dropout draws next; Keras keeps it beside the layers' weights.
+        seeds = [
+            variable.value
+            for variable in self.model.variables
+            if variable.path.endswith("seed_generator_state")
+        ]
+        lists = {"averages": self.averages, "seeds": seeds}
+        return tracked | {name: each for name, each in lists.items() if each}
 
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint keeps besides: the state of the loss scaling."""

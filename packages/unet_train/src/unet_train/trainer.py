@@ -283,7 +283,8 @@ class Trainer:
         run.task.copy_weights(run.predictor.model)
         if self._place.is_chief:
             write_model(self.run_dir / MODEL, run.predictor.model)
-        scores = self._score(run, limit=None)
+        is_dry = self.options.fast_dev_run
+        scores = self._score(run, self.options.limit_eval if is_dry else None)
         if self._place.is_chief:
             split = run.data.options.eval_split
             record = {
@@ -380,8 +381,8 @@ class Trainer:
             "seconds_a_step": run.seconds_a_step,
             "task": run.task.state_dict(),
             "callbacks": {
-                _class_path(callback): callback.state_dict()
-                for callback in self.callbacks
+                name: callback.state_dict()
+                for name, callback in _named(self.callbacks).items()
             },
         }
         tracked = run.task.tracked()
@@ -418,8 +419,8 @@ class Trainer:
         run.seconds_a_step = state["seconds_a_step"]
         run.evaluated_step = state["evaluated_step"]
         run.task.load_state_dict(state["task"])
-        for callback in self.callbacks:
-            if (saved := state["callbacks"].get(_class_path(callback))) is not None:
+        for name, callback in _named(self.callbacks).items():
+            if (saved := state["callbacks"].get(name)) is not None:
                 callback.load_state_dict(saved)
 
     def _call(self, hook: str, run: Run, *arguments: Any) -> None:
@@ -448,5 +449,14 @@ def _is_due(step: int, every: int | None) -> bool:
     return every is not None and step > 0 and step % every == 0
 
 
-def _class_path(callback: Callback) -> str:
-    return f"{type(callback).__module__}.{type(callback).__qualname__}"
+def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Callbacks by class path; a second one of its class has "#2" behind it."""
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        path = f"{type(callback).__module__}.{type(callback).__qualname__}"
+        name, number = path, 1
+        while name in named:
+            number += 1
+            name = f"{path}#{number}"
+        named[name] = callback
+    return named
