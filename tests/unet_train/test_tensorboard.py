@@ -5,28 +5,69 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorflow.core.framework import graph_pb2
 
 from unet_core import UNetConfig, build_unet
-from unet_train import Trainer
+from unet_train import Callback, SegmentationData, SegmentationTask, Trainer
 from unet_train.callbacks import TensorBoard
-from unet_train.callbacks.tensorboard import side_by_side
+from unet_train.callbacks.tensorboard import contact_sheet, flatten, side_by_side
+from unet_train.run_folder import load_model
 from unet_train.writers import TensorBoardWriter
 from unet_train.writers.layer_graph import layer_graph
 
 
-@pytest.fixture(scope="module")
-def events(tmp_path_factory, data_dir):
-    from unet_train import SegmentationData, SegmentationTask
+class Notes(Callback):
+    """What a run tells its callbacks, and what its validations should have counted."""
 
-    run_dir = tmp_path_factory.mktemp("run")
+    def __init__(self):
+        self.logs, self.seconds, self.curves = {}, {}, {}
+
+    def on_loop_end(self, run, logs):
+        self.seconds[run.step] = run.seconds
+        first = run.step - len(logs["cost"]) + 1
+        for index, values in enumerate(zip(*logs.values(), strict=True)):
+            self.logs[first + index] = dict(zip(logs, values, strict=True))
+
+    def on_eval_end(self, run, metrics):
+        examples = list(run.data.examples("validation"))
+        masks = np.concatenate([each.mask.ravel() for each in examples])
+        found = np.concatenate(
+            [run.predictor.probabilities(each.image).ravel() for each in examples]
+        )
+        self.curves[run.step] = [
+            [np.sum((found >= k / 256) & (masks == label)) for k in range(257)]
+            for label in (1, 0)
+        ]
+        self.pixels = [np.sum(masks == label) for label in (1, 0)]
+
+
+@pytest.fixture(scope="module")
+def notes():
+    return Notes()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def data(data_dir):
+    options = {"data_dir": str(data_dir), "tile_size": 30, "batch_size": 2}
+    return SegmentationData("discs", **options)
+
+
+@pytest.fixture(scope="module")
+def events(run_dir, data, notes):
+    board = TensorBoard(images=2, images_every_steps=5, histograms_every_steps=4)
     trainer = Trainer(
         run_dir, max_steps=7, steps_per_loop=3, eval_every_steps=4,
-        callbacks=[TensorBoard(images=2, images_every_steps=5)],
+        callbacks=[notes, board],
     )  # fmt: skip
     task = SegmentationTask(build_unet(UNetConfig(depth=1, base_filters=2)))
-    data = SegmentationData("discs", data_dir=str(data_dir), tile_size=30, batch_size=2)
     trainer.fit(task, data)
     # 0 means that no value is dropped.
     reader = EventAccumulator(str(run_dir), {"tensors": 0, "images": 0})
@@ -34,13 +75,13 @@ def events(tmp_path_factory, data_dir):
     return reader
 
 
-def scalars(events, tag):
-    import tensorflow as tf
+def arrays(events, tag):
+    """What was written under a tag, by step."""
+    return {e.step: tf.make_ndarray(e.tensor_proto) for e in events.Tensors(tag)}
 
-    return {
-        event.step: float(tf.make_ndarray(event.tensor_proto))
-        for event in events.Tensors(tag)
-    }
+
+def scalars(events, tag):
+    return {step: float(array) for step, array in arrays(events, tag).items()}
 
 
 def test_the_cost_of_every_step(events):
@@ -48,6 +89,108 @@ def test_the_cost_of_every_step(events):
     assert list(costs) == [1, 2, 3, 4, 5, 6, 7]
     assert all(np.isfinite(cost) and cost > 0 for cost in costs.values())
     assert set(scalars(events, "learning_rate").values()) == {np.float32(1e-3)}
+
+
+def test_all_that_the_loop_tells_of_a_step(events, notes):
+    names = set(notes.logs[1])
+    assert names >= {"cost", "learning_rate", "gradient_norm", "input_wait"}
+    for name in names:
+        expected = {step: float(values[name]) for step, values in notes.logs.items()}
+        assert scalars(events, name) == expected
+    assert all(norm > 0 for norm in scalars(events, "gradient_norm").values())
+    assert all(wait >= 0 for wait in scalars(events, "input_wait").values())
+
+
+def test_speed_of_each_round(events, notes):
+    speeds = scalars(events, "images_a_second")
+    assert list(speeds) == [3, 4, 7]
+    assert speeds[3] == pytest.approx(3 * 2 / notes.seconds[3], rel=1e-5)
+    seconds = notes.seconds[4] - notes.seconds[3]
+    assert speeds[4] == pytest.approx(1 * 2 / seconds, rel=1e-5)
+
+
+def test_precision_and_recall_at_all_thresholds(events, notes):
+    found = arrays(events, "validation/pr/pr_curves")
+    assert list(found) == [4, 7]
+    metadata = events.SummaryMetadata("validation/pr/pr_curves")
+    assert metadata.plugin_data.plugin_name == "pr_curves"
+    for step, table in found.items():
+        tp, fp = np.array(notes.curves[step])
+        foreground, background = notes.pixels
+        expected = [tp, fp, background - fp, foreground - tp]
+        np.testing.assert_array_equal(table[:4], expected)
+        some = tp + fp > 0
+        np.testing.assert_allclose(table[4][some], (tp / (tp + fp).clip(1))[some])
+        np.testing.assert_array_equal(table[4][~some], 1)
+        np.testing.assert_allclose(table[5], tp / foreground, rtol=1e-6)
+        # The curve and the scores are of the same pixels.
+        recall = scalars(events, "validation/recall")[step]
+        assert table[5][128] == pytest.approx(recall, rel=1e-6)
+
+
+def test_options_for_the_hparams_tab(events, run_dir):
+    metadata = events.SummaryMetadata("_hparams_/session_start_info")
+    assert metadata.plugin_data.plugin_name == "hparams"
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    info = content.session_start_info
+    assert info.group_name == run_dir.name
+    assert info.hparams["task.learning_rate"].number_value == 1e-3
+    assert info.hparams["data.tile_size"].number_value == 30
+    assert info.hparams["trainer.max_steps"].number_value == 7
+    assert info.hparams["task.loss"].string_value == "bce"
+    assert info.hparams["data.mirror"].WhichOneof("kind") == "bool_value"
+    assert info.hparams["data.foreground"].string_value == "[1]"
+    assert "trainer.max_epochs" not in info.hparams
+
+
+def test_flat_options():
+    config = {"a": {"b": {"c": 1}, "d": None}, "e": [{"f": 2}], "g": True, "h": {}}
+    assert flatten(config) == {"a.b.c": 1, "e": "[{'f': 2}]", "g": True}
+
+
+def test_histograms_of_weights_and_gradients(events, run_dir):
+    model = load_model(run_dir)
+    tags = {tag for tag in events.Tags()["tensors"] if tag.endswith("/kernel")}
+    kernels = {weight.path: weight.numpy() for weight in model.weights}
+    kernels = {path: each for path, each in kernels.items() if path.endswith("/kernel")}
+    assert tags == {f"{kind}/{path}" for kind in ("weights", "gradients")
+                    for path in kernels}  # fmt: skip
+    for path, kernel in kernels.items():
+        found = arrays(events, f"weights/{path}")
+        assert list(found) == [3, 7]
+        lower, upper, counts = found[7].T
+        assert counts.sum() == kernel.size
+        assert lower[0] == pytest.approx(kernel.min(), rel=1e-5)
+        assert upper[-1] == pytest.approx(kernel.max(), rel=1e-5)
+        lower, upper, counts = arrays(events, f"gradients/{path}")[7].T
+        assert counts.sum() == kernel.size
+        assert upper[-1] > lower[0]
+
+
+def test_no_histograms_unless_asked(tmp_path, make_task, data):
+    callbacks = [TensorBoard()]
+    Trainer(tmp_path, max_steps=1, callbacks=callbacks).fit(make_task(), data)
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    assert not [tag for tag in reader.Tags()["tensors"] if tag.startswith("weights")]
+
+
+def test_what_the_network_sees(events, data):
+    (written,) = events.Tensors("training/what_the_network_sees")
+    assert written.step == 0
+    width, height, *pictures = written.tensor_proto.string_val
+    assert (int(width), int(height)) == (4 * 32, 4 * 32)  # 16 tiles of 30 and a frame.
+    picture = np.asarray(PIL.Image.open(io.BytesIO(pictures[0])))
+    batches = data.train_batches(margin=8, seed=0)
+    for row, (tiles, masks) in enumerate(batches.take(8)):
+        place = picture[32 * (row // 2) :, 64 * (row % 2) :][1:31, 1:31]
+        inner = place[8:22, 8:22]
+        tile, mask = tiles[0].numpy(), masks[0, ..., 0].numpy()
+        plain = tile[8:22, 8:22][mask == 0]
+        np.testing.assert_array_equal(inner[mask == 0], plain)
+        np.testing.assert_allclose(place[:8], tile[:8] / 2, atol=0.5)
+        tint = tile[8:22, 8:22][mask == 1] * 0.55 + np.array([255, 64, 160]) * 0.45
+        np.testing.assert_allclose(inner[mask == 1], tint, atol=0.51)
 
 
 def test_validation_scores(events):
@@ -116,6 +259,34 @@ def test_side_by_side():
     np.testing.assert_array_equal(picture[:, 8:], [[0, 255], [128, 51]])
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (4, 1), (5, 2)])
+def test_contact_sheet(count, rows):
+    tiles = np.full((count, 4, 4, 3), 100, np.uint8)
+    masks = np.zeros((count, 2, 2, 1), np.uint8)
+    masks[:, 0, 0], masks[:, 1, 1] = 1, 255
+    sheet = contact_sheet(tiles, masks)
+    assert sheet.shape == (rows * 6, 4 * 6, 3)
+    assert sheet.dtype == np.uint8
+    places = (
+        sheet.reshape(rows, 6, 4, 6, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 6, 6, 3)
+    )
+    assert not places[count:].any()
+    for place in places[:count]:
+        # A frame, the margin darkened, foreground tinted, what is ignored darkened.
+        np.testing.assert_array_equal(
+            place[..., 0],
+            [
+                [0, 0, 0, 0, 0, 0],
+                [0, 50, 50, 50, 50, 0],
+                [0, 50, 170, 100, 50, 0],
+                [0, 50, 100, 50, 50, 0],
+                [0, 50, 50, 50, 50, 0],
+                [0, 0, 0, 0, 0, 0],
+            ],
+        )
+        assert place[2, 2].tolist() == [170, 84, 127]
+
+
 def test_a_broken_run_leaves_a_readable_log(tmp_path, make_task, make_data):
     task = make_task()
 
@@ -131,6 +302,15 @@ def test_a_broken_run_leaves_a_readable_log(tmp_path, make_task, make_data):
     assert reader.Tags()["graph"]
 
 
-def test_impossible_options():
-    with pytest.raises(ValueError, match="must be at least 1. Received: 0, 100"):
-        TensorBoard(images=0)
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({"images": 0}, "0, 100 and None"),
+        ({"images_every_steps": 0}, "2, 0 and None"),
+        ({"histograms_every_steps": -1}, "2, 100 and -1"),
+        ({"histograms_every_steps": 0}, "2, 100 and 0"),
+    ],
+)
+def test_impossible_options(options, received):
+    with pytest.raises(ValueError, match=f"must be at least 1. Received: {received}"):
+        TensorBoard(**options)

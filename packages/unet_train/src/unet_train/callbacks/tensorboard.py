@@ -44,7 +44,8 @@ class TensorBoard(Callback):
 
         It writes its event file into the run folder and is closed with the run.
         """
-        if images < 1 or images_every_steps < 1 or (histograms_every_steps or 1) < 1:
+        every = 1 if histograms_every_steps is None else histograms_every_steps
+        if min(images, images_every_steps, every) < 1:
             raise ValueError(
                 "`images`, `images_every_steps` and `histograms_every_steps` must be at"
                 f" least 1. Received: {images}, {images_every_steps} and"
