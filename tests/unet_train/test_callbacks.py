@@ -176,6 +176,18 @@ def test_a_run_that_stopped_early_stays_stopped(fit, tmp_path):
     assert longer.evaluated == [6, 8, 8]
 
 
+def test_two_of_a_class_keep_their_own_states(fit):
+    def make():
+        return [EarlyStopping(patience=4), EarlyStopping("recall", patience=1000)]
+
+    first, second = make(), make()
+    fit(*first, ious=[0.3, 0.2], max_steps=4)
+    fit(*second, max_steps=4, resume=True)
+    states = [callback.state_dict() for callback in second]
+    assert states[0]["best"] == 0.3
+    assert states[1]["best"] == first[1].state_dict()["best"] != 0.3
+
+
 def kept(tmp_path):
     return sorted(path.name for path in (tmp_path / "best").iterdir())
 
