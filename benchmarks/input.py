@@ -77,8 +77,8 @@ def main() -> None:
         for _ in range(options.turns):
             for name, make in sources.items():
                 rates[name].append(measure(make(), options.images))
+        appetite, wait = consume(options, task)
     speed = {name: statistics.median(each) for name, each in rates.items()}
-    appetite, wait = consume(options, task)
     record = {
         "benchmark": "input",
         "photos": "sample" if options.coco.parent == pathlib.Path(folder) else "own",

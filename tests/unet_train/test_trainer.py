@@ -666,3 +666,45 @@ def test_a_run_without_averages_does_not_go_on_with_them(fit, make_task):
     fit("run", max_steps=1)
     with pytest.raises(ValueError, match="does not fit the model"):
         fit("run", task=make_task(ema=0.9), max_steps=2, resume=True)
+
+
+def test_callbacks_see_the_time_that_validation_and_checkpoint_took(
+    tmp_path, make_task, make_data, monkeypatch
+):
+    """Or the speed of the round after them would be too low."""
+    now, seen = [0.0], []
+
+    class Watch(Callback):
+        def on_loop_end(self, run, logs):
+            seen.append(("loop", run.seconds))
+            now[0] += 1
+
+        def on_eval_end(self, run, metrics):
+            seen.append(("eval", run.seconds))
+
+        def on_checkpoint(self, run, path):
+            seen.append(("checkpoint", run.seconds))
+
+    task = make_task()
+    count = task.eval_step
+
+    def eval_step(*arguments):
+        now[0] += 100
+        count(*arguments)
+
+    monkeypatch.setattr(task, "eval_step", eval_step)
+    trainer = Trainer(
+        tmp_path, callbacks=[Watch()], clock=lambda: now[0], max_steps=2,
+        steps_per_loop=1, eval_every_steps=1, limit_eval=1, checkpoint_every_steps=1,
+    )  # fmt: skip
+    save = trainer._checkpoints.save
+
+    def slow_save(*arguments):
+        now[0] += 1000
+        return save(*arguments)
+
+    monkeypatch.setattr(trainer._checkpoints, "save", slow_save)
+    trainer.fit(task, make_data())
+    assert seen[:4] == [
+        ("loop", 0.0), ("eval", 101.0), ("checkpoint", 1101.0), ("loop", 1101.0),
+    ]  # fmt: skip

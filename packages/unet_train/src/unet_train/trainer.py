@@ -163,7 +163,7 @@ class Trainer:
         )
         batches = self._place.iterate(lambda share: self._batches(run, share))
         if self._eval_is_due(run):
-            self._validate(run)  # The run was stopped just before it.
+            self._validate(run, timer)  # The run was stopped just before it.
         while not budget.is_spent(run.step, run.seconds) and not run.stop_reason:
             run.horizon = budget.horizon(run.step, run.seconds, run.seconds_a_step)
             task.schedule.horizon.assign(run.horizon)
@@ -180,13 +180,13 @@ class Trainer:
             is_last = budget.is_spent(run.step, run.seconds)
             # Who takes a machine away does not wait for a validation.
             if self._eval_is_due(run) and not is_last and stop.received is None:
-                self._validate(run)
+                self._validate(run, timer)
             is_interrupted = self._read_clock(run, timer, stop)
             if is_interrupted:
                 self._save(run, or_fail=True)
                 raise Interrupted(run.step, stop.received)
             if _is_due(run.step, options.checkpoint_every_steps):
-                self._save(run)
+                self._save(run, timer)
 
     def _run_steps(
         self, train_loop: Any, batches: Any, steps: int
@@ -297,10 +297,11 @@ class Trainer:
         self._call("on_eval_end", run, scores)
         return scores
 
-    def _validate(self, run: Run) -> None:
+    def _validate(self, run: Run, timer: Timer) -> None:
         run.task.copy_weights(run.predictor.model)
         scores = self._score(run, self.options.limit_eval)
         run.evaluated_step = run.step
+        run.seconds = timer.seconds()
         self._call("on_eval_end", run, scores)
 
     def _score(self, run: Run, limit: int | None) -> dict[str, float]:
@@ -371,7 +372,9 @@ class Trainer:
                 limits.append(every - run.step % every)
         return int(min(limits))
 
-    def _save(self, run: Run, *, or_fail: bool = False) -> None:
+    def _save(
+        self, run: Run, timer: Timer | None = None, *, or_fail: bool = False
+    ) -> None:
         """Writes a checkpoint. Without one a run goes on, unless it is the last."""
         require_finite_weights(run)
         state = {
@@ -398,6 +401,8 @@ class Trainer:
                 raise
             _LOG.warning("unet-train: %s Training goes on without it.", error)
             return
+        if timer is not None:
+            run.seconds = timer.seconds()
         self._call("on_checkpoint", run, path)
 
     def _restore(self, run: Run) -> None:
