@@ -107,9 +107,9 @@ def test_tiles_of_the_original_configuration_are_572_and_388():
     from jsonargparse import Namespace
 
     from unet_core import Geometry
-    from unet_train.cli import _fit_parser
+    from unet_train.commands import fit
 
-    options: Namespace = _fit_parser().parse_args(
+    options: Namespace = fit.parser().parse_args(
         [f"--config={ROOT / 'configs' / 'coco_cats.yaml'}", "--run_dir=x"]
     )
     assert options.data.tile_size == 572

@@ -182,10 +182,13 @@ def test_two_of_a_class_keep_their_own_states(fit):
 
     first, second = make(), make()
     fit(*first, ious=[0.3, 0.2], max_steps=4)
-    fit(*second, max_steps=4, resume=True)
+    fit(*second, ious=[0.1], max_steps=4, resume=True)
     states = [callback.state_dict() for callback in second]
     assert states[0]["best"] == 0.3
-    assert states[1]["best"] == first[1].state_dict()["best"] != 0.3
+    recall = first[1].state_dict()["best"]
+    assert recall != 0.3
+    # The last validation is done again; a pixel may change sides.
+    assert states[1]["best"] == pytest.approx(recall, abs=0.01)
 
 
 def kept(tmp_path):

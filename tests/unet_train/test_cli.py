@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from unet_train.cli import _with_true, main
+from unet_train.cli import main, with_true
 
 SMALL = [
     "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
@@ -150,7 +150,7 @@ def test_what_stops_a_run_from_outside(
     def stop(options):
         raise error
 
-    monkeypatch.setattr("unet_train.cli._fit", stop)
+    monkeypatch.setattr("unet_train.commands.fit.run", stop)
     arguments = ["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"]
     assert main(arguments) == status
     assert text in capsys.readouterr().err
@@ -160,17 +160,17 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
     def stop(options):
         raise KeyError("ours")
 
-    monkeypatch.setattr("unet_train.cli._fit", stop)
+    monkeypatch.setattr("unet_train.commands.fit.run", stop)
     with pytest.raises(KeyError, match="ours"):
         main(["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"])
 
 
 def test_yes_or_no_options_may_stand_alone(tmp_path):
     arguments = ["--trainer.deterministic", "--data.mirror", "false", "--resume"]
-    assert _with_true(arguments) == [
+    assert with_true(arguments) == [
         "--trainer.deterministic=true", "--data.mirror", "false", "--resume",
     ]  # fmt: skip
-    assert _with_true(["--trainer.jit_compile"]) == ["--trainer.jit_compile=true"]
+    assert with_true(["--trainer.jit_compile"]) == ["--trainer.jit_compile=true"]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import typing
 import pytest
 import yaml
 
-from unet_train import cli
+from unet_train import Callback, cli
 from unet_train.callbacks import Run
 from unet_train.callbacks.base import HOOKS
+from unet_train.commands import fit
 from unet_train.options import DataOptions, Strategy
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -85,12 +86,12 @@ def test_yaml_blocks_are_options(code, modules, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(code)
-    parser = cli._fit_parser()
+    parser = fit.parser()
     options = parser.parse_args(
         ["--config=config.yaml", "--run_dir=x", "--trainer.max_steps=1"]
     )
     made = parser.instantiate(options)
-    assert all(isinstance(each, cli.Callback) for each in made.callbacks)
+    assert all(isinstance(each, Callback) for each in made.callbacks)
     model = build_unet(UNetConfig(depth=1, base_filters=1))
     if options.network is not None:
         model = make_part(options.network, {})
@@ -134,13 +135,8 @@ def test_commands_are_understood(command):
         path = ROOT / arguments[place + 1]
         # A reader's own file is not here.
         arguments[place : place + 2] = [f"--config={path}"] if path.exists() else []
-    parser = {
-        "fit": cli._fit_parser,
-        "find-lr": cli._find_lr_parser,
-        "evaluate": lambda: cli._evaluate_parser([]),
-        "predict": cli._predict_parser,
-    }[name]()
-    parser.parse_args(cli._with_true(arguments))
+    parser = cli.COMMANDS[name].parser()
+    parser.parse_args(cli.with_true(arguments))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -181,7 +177,7 @@ def test_every_augmentation_is_in_the_table():
 
 def test_every_hook_and_field_is_in_a_table():
     for hook in HOOKS:
-        arguments = inspect.signature(getattr(cli.Callback, hook)).parameters
+        arguments = inspect.signature(getattr(Callback, hook)).parameters
         shown = ", ".join(name for name in arguments if name != "self")
         assert f"| `{hook}({shown})` |" in TEXTS["docs/writing_a_callback.md"]
     for field in [*dataclasses.fields(Run), Run.epoch.fget]:
@@ -261,7 +257,7 @@ def test_the_slurm_script_tells_each_task_its_place(tmp_path, monkeypatch, statu
         }
     first, second = (tmp_path / "arguments").read_text().splitlines()
     assert first == second
-    cli._fit_parser().parse_args(
+    fit.parser().parse_args(
         shlex.split(first.replace("configs", str(ROOT / "configs")))[1:]
     )
 

@@ -13,6 +13,7 @@ import yaml
 
 from unet_train import Trainer, cli
 from unet_train.callbacks import Run
+from unet_train.commands import fit
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
@@ -81,7 +82,7 @@ def test_custom_callback_stops_when_the_gradients_explode(example):
 def test_custom_callback_shows_how_it_is_named_in_a_config(example, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     shown = yaml.safe_load(example.__doc__.split("PYTHONPATH:")[1])
-    parser = cli._fit_parser()
+    parser = fit.parser()
     arguments = ["--run_dir=x", "--trainer.max_steps=1"]
     callbacks = f"--callbacks={json.dumps(shown['callbacks'])}"
     (made,) = parser.instantiate(parser.parse_args([*arguments, callbacks])).callbacks
@@ -157,7 +158,7 @@ def test_oxford_pets_says_how_it_is_used():
     names = [command.split()[0] for command in commands]
     assert names == ["fit", "evaluate", "predict"]
     _, *arguments = commands[0].replace("examples/", f"{EXAMPLES}/").split()
-    options = cli._fit_parser().parse_args(arguments)
+    options = fit.parser().parse_args(arguments)
     assert (options.data.foreground, options.data.background) == ([1], [2])
     assert options.data.ignored == [3]
     assert options.data.eval_split == "test"

@@ -1,0 +1,54 @@
+"""`unet-train find-lr`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jsonargparse
+
+from unet_train.commands.shared import make_task_and_data, training_parser
+from unet_train.options import TrainerOptions
+
+HELP = "try learning rates before training"
+
+
+def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
+    """Options of training, and the range."""
+    find_lr = training_parser(
+        "Train some steps at rising learning rates, and propose one. Saves nothing."
+    )
+    find_lr.add_argument("--lowest", type=float, default=1e-6, help="first rate")
+    find_lr.add_argument("--highest", type=float, default=1.0, help="last rate")
+    find_lr.add_argument("--steps", type=int, default=100, help="from first to last")
+    find_lr.add_argument("--json", action="store_true", help="print one JSON object")
+    # They are part of a configuration for `fit`, and have nothing to do here.
+    for name in ("--run_dir", "--callbacks", "--resume"):
+        find_lr.add_argument(name, type=Any, default=None, help="left aside")
+    return find_lr
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Proposes a learning rate."""
+    from unet_train.devices import configure
+    from unet_train.find_lr import find_learning_rate
+
+    trainer_options = TrainerOptions(**options.trainer.as_dict())
+    configure(dataclasses.replace(trainer_options, strategy="none"))
+    task, data = make_task_and_data(options)
+    task.set_precision(trainer_options.precision)
+    found = find_learning_rate(
+        task,
+        data,
+        lowest=options.lowest,
+        highest=options.highest,
+        steps=options.steps,
+        seed=trainer_options.seed,
+    )
+    if options.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print(found)
+    return 0

@@ -1,0 +1,52 @@
+"""`unet-train fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jsonargparse
+
+from unet_train.callbacks.base import Callback
+from unet_train.commands.shared import make_task_and_data, training_parser
+
+HELP = "train"
+
+_CALLBACKS = [
+    {"class_path": "unet_train.callbacks.Progress"},
+    {"class_path": "unet_train.callbacks.TensorBoard"},
+]
+
+
+def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
+    """Options of the run, the folder it goes to, callbacks."""
+    fit = training_parser("Train, or go on training.")
+    fit.add_argument(
+        "--run_dir", type=str, required=True, help="folder for everything of this run"
+    )
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in the run folder, if there is one",
+    )
+    fit.add_argument(
+        "--callbacks",
+        type=list[Callback],
+        default=_CALLBACKS,
+        help="by class path; these two unless you name others",
+    )
+    return fit
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Trains."""
+    parts = parser().instantiate(options)
+    from unet_train import Trainer
+
+    trainer = Trainer(
+        options.run_dir, callbacks=parts.callbacks, **options.trainer.as_dict()
+    )
+    with trainer.scope():
+        task, data = make_task_and_data(options)
+    config = {key: options.as_dict()[key] for key in ("model", "network", "callbacks")}
+    trainer.fit(task, data, resume=options.resume, config=config)
+    return 0

@@ -1,0 +1,60 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonargparse
+
+from unet_core import UNetConfig
+from unet_train.options import DataOptions, TaskOptions, TrainerOptions
+
+if TYPE_CHECKING:
+    from unet_train import SegmentationData, SegmentationTask
+
+
+def training_parser(description: str) -> jsonargparse.ArgumentParser:
+    """The options of everything that trains."""
+    parser = jsonargparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--config", action="config", help="YAML file; options after it override it"
+    )
+    parser.add_class_arguments(DataOptions, "data")
+    parser.add_class_arguments(UNetConfig, "model")
+    parser.add_argument(
+        "--network",
+        type=dict[str, Any] | None,
+        default=None,
+        help="{class_path: ..., init_args: ...} of whatever returns a Keras model, in"
+        " place of the U-Net that `model` describes",
+    )
+    parser.add_class_arguments(TaskOptions, "task")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    return parser
+
+
+def make_task_and_data(
+    options: jsonargparse.Namespace,
+) -> tuple[SegmentationTask, SegmentationData]:
+    """What `training_parser` described."""
+    from unet_core import build_unet
+    from unet_train import SegmentationData, SegmentationTask
+    from unet_train.parts import make_part
+
+    data = SegmentationData(**options.data.as_dict())
+    if options.network is None:
+        model = build_unet(UNetConfig(**options.model.as_dict()))
+    else:
+        model = make_part(options.network, {})
+    return SegmentationTask(model, **options.task.as_dict()), data
+
+
+def add_run_arguments(parser: jsonargparse.ArgumentParser) -> None:
+    """Which run, and which of its weights."""
+    parser.add_argument("--run_dir", type=str, required=True, help="folder of a run")
+    parser.add_argument(
+        "--weights",
+        type=Literal["last", "best"],
+        default="last",
+        help="of the end, or of the best validation (callback BestModels)",
+    )
