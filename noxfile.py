@@ -21,6 +21,8 @@ PACKAGES = {
 }
 # dill: the class with which TFDS tests builders imports it.
 TEST_TOOLS = ["pytest", "hypothesis", "dill"]
+# What tests compare with, and what is optional.
+PEERS = {"unet_train": ["scikit-learn", "pillow-heif"]}
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -67,7 +69,8 @@ def tests(session: nox.Session, package: str) -> None:
     if package == "integration":
         install(session, list(PACKAGES), *TEST_TOOLS)
     else:
-        install(session, [*PACKAGES[package], package], *TEST_TOOLS)
+        peers = PEERS.get(package, [])
+        install(session, [*PACKAGES[package], package], *TEST_TOOLS, *peers)
         check_alone(session, package)
     session.run("pytest", f"tests/{package}", *session.posargs, env=QUIET)
 
@@ -97,7 +100,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types, strictly; what TensorFlow and Keras return counts as Any."""
     typed = ["mypy", "nox", "numpy", "msgspec", "pillow", "rich", "jsonargparse"]
-    typed += ["urllib3", "types-PyYAML", "hatchling"]
+    typed += ["urllib3", "matplotlib", "types-PyYAML", "hatchling"]
     session.install("-c", "constraints.txt", *typed)
     session.run("mypy")
 

@@ -82,7 +82,8 @@ def make_data(data_dir):
     from unet_train import SegmentationData
 
     def make(**options):
-        defaults = {"data_dir": str(data_dir), "tile_size": 30, "batch_size": 2}
+        defaults = {"tile_size": 30, "batch_size": 2, "holdout": 0}
+        defaults["data_dir"] = str(data_dir)
         return SegmentationData("discs", **{**defaults, **options})
 
     return make

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 import yaml
+from pycocotools import mask as coco_mask
 
 from unet_train.cli import main, with_true
 
@@ -54,11 +55,43 @@ def test_saved_configuration_is_a_configuration(run_dir, tmp_path):
 def test_evaluate_prints_one_json_object(run_dir, capsys):
     assert main(["evaluate", f"--run_dir={run_dir}", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert set(scores) >= {
-        "iou", "dice", "precision", "recall", "threshold", "images",
-    }  # fmt: skip
     saved = json.loads((run_dir / "metrics.json").read_text())
-    assert scores == {name: saved[name] for name in scores}
+    for name in ("iou", "dice", "precision", "recall", "threshold", "images", "step"):
+        assert scores[name] == saved[name]
+    written = json.loads((run_dir / "evaluation" / "metrics.json").read_text())
+    counts = written.pop("image_counts")
+    assert written == scores
+    assert len(counts) == scores["images"]
+    assert "<h2>Best</h2>" in (run_dir / "evaluation" / "report.html").read_text()
+
+
+def test_evaluate_with_another_threshold(run_dir, tmp_path, capsys):
+    arguments = ["evaluate", f"--run_dir={run_dir}", "--json", "--threshold=0.9"]
+    assert main([*arguments, f"--output={tmp_path / 'strict'}"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["threshold"] == 0.9
+    assert scores["threshold_from"] == "given with --threshold"
+    assert (tmp_path / "strict" / "metrics.json").exists()
+    assert main([*arguments, "--threshold=1.5"]) == 2
+    assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_compare(run_dir, tmp_path, capsys):
+    for split in ("validation", "train"):
+        output = f"--output={tmp_path / split}"
+        main(["evaluate", f"--run_dir={run_dir}", f"--split={split}", output])
+    same = str(tmp_path / "validation")
+    capsys.readouterr()
+    assert main(["compare", same, same, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["iou"]["differences"] == [0.0, 0.0]
+    assert main(["compare", same, same]) == 0
+    assert "boundary_iou" in capsys.readouterr().out
+    assert main(["compare", same, str(tmp_path / "train")]) == 2
+    assert "not the same. Evaluate both" in " ".join(capsys.readouterr().err.split())
+    assert main(["compare", same]) == 2
+    assert main(["compare", same, str(tmp_path)]) == 2
+    assert "unet-train evaluate --run_dir" in capsys.readouterr().err
 
 
 def test_evaluate_another_split(run_dir, capsys):
@@ -98,6 +131,44 @@ def test_one_bad_photo_does_not_stop_the_others(run_dir, tmp_path, capsys):
     assert (tmp_path / "out" / "good_mask.png").exists()
 
 
+def test_predict_a_folder_in_every_form(run_dir, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    photos = tmp_path / "photos"
+    for name, shape in (("a.jpg", (30, 44)), ("deep/b.png", (51, 37))):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (*shape, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(photos / name)
+    before = {path: path.read_bytes() for path in photos.rglob("*.*")}
+    output = tmp_path / "out"
+    arguments = ["predict", f"--run_dir={run_dir}", str(photos), f"--output={output}"]
+    arguments += ["--pictures", "mask", "probability", "--coco", "rle", "polygons"]
+    assert main([*arguments, "--threshold=0.4"]) == 0
+    assert {str(path.relative_to(output)) for path in output.rglob("*.*")} == {
+        "a_mask.png", "a_probability.png", "deep/b_mask.png", "deep/b_probability.png",
+        "coco_results.json", "coco_images.json", "coco_annotations.json",
+    }  # fmt: skip
+    images = json.loads((output / "coco_images.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.jpg", "deep/b.png"]
+    results = json.loads((output / "coco_results.json").read_text())
+    masks = {
+        each["image_id"]: coco_mask.decode(each["segmentation"]) for each in results
+    }
+    for number, name in enumerate(("a", "deep/b"), 1):
+        mask = np.asarray(PIL.Image.open(output / f"{name}_mask.png")) == 255
+        deep = np.asarray(PIL.Image.open(output / f"{name}_probability.png"))
+        assert deep.dtype == np.uint16
+        np.testing.assert_array_equal(mask, deep / 65535 >= 0.4)
+        np.testing.assert_array_equal(mask, masks.get(number, np.zeros_like(mask)))
+    assert masks  # The network found something in one of them at least.
+    assert {path: path.read_bytes() for path in before} == before
+    # Once more into the folder of the photos itself: predictions are no photos.
+    again = [*arguments[:3], f"--output={photos}"]
+    assert main(again) == 0
+    capsys.readouterr()
+    assert main(again) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsys):
     before = (run_dir / "config.yaml").read_text()
     arguments = [f"--run_dir={run_dir}", *SMALL, f"--data.data_dir={data_dir}"]
@@ -110,7 +181,7 @@ def test_no_command_says_which_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
-    assert "{fit,find-lr,evaluate,predict}" in capsys.readouterr().err
+    assert "{fit,find-lr,evaluate,compare,predict}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

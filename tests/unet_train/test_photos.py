@@ -1,7 +1,5 @@
 """Photos as a person sees them."""
 
-import pathlib
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -60,15 +58,82 @@ def test_overlay_of_nothing_is_the_photo():
     np.testing.assert_array_equal(photos.overlay(photo, np.zeros((9, 9), bool)), photo)
 
 
-def paths(*names):
-    return [pathlib.Path(name) for name in names]
+KINDS = ("mask", "overlay")
 
 
-def test_outputs_are_named_after_the_stem():
-    targets = photos.output_paths(paths("in/a.jpg"), pathlib.Path("out"))
-    assert list(targets.values()) == [
-        tuple(paths("out/a_mask.png", "out/a_overlay.png"))
-    ]
+@pytest.fixture
+def folder(tmp_path):
+    """Files of these names, which need not be photos here."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        return tmp_path
+
+    return make
+
+
+def outputs(names, root, kinds=KINDS, output="out"):
+    jobs = photos.find_photos(
+        [str(root / name) for name in names], root / output, kinds
+    )
+    return {
+        str(job.photo.relative_to(root)): str(job.output("mask").relative_to(root))
+        for job in jobs
+    }
+
+
+def test_a_folder_keeps_its_structure(folder):
+    root = folder(
+        "in/a.jpg", "in/day 1/a.jpg", "in/day 1/b.PNG", "in/c.webp", "in/d.HEIC",
+        "in/notes.txt", "in/.hidden.jpg", "elsewhere/x.jpg",
+    )  # fmt: skip
+    assert outputs(["in"], root) == {
+        "in/a.jpg": "out/a_mask.png",
+        "in/c.webp": "out/c_mask.png",
+        "in/d.HEIC": "out/d_mask.png",
+        "in/day 1/a.jpg": "out/day 1/a_mask.png",
+        "in/day 1/b.PNG": "out/day 1/b_mask.png",
+    }
+    assert outputs(["in/day 1/b.PNG", "elsewhere"], root) == {
+        "in/day 1/b.PNG": "out/b_mask.png",
+        "elsewhere/x.jpg": "out/x_mask.png",
+    }
+
+
+def test_patterns(folder):
+    root = folder("in/a.jpg", "in/deep/b.jpg", "in/c.png", "in/odd [1].jpg")
+    assert set(outputs(["in/*.jpg"], root)) == {"in/a.jpg", "in/odd [1].jpg"}
+    assert set(outputs(["in/**/*.jpg"], root)) == {
+        "in/a.jpg", "in/deep/b.jpg", "in/odd [1].jpg",
+    }  # fmt: skip
+    # A file of that name comes before the pattern.
+    assert set(outputs(["in/odd [1].jpg"], root)) == {"in/odd [1].jpg"}
+
+
+def test_a_photo_named_twice_is_predicted_once(folder):
+    root = folder("in/a.jpg", "in/b.jpg")
+    assert len(outputs(["in", "in/a.jpg", "in/*.jpg"], root)) == 2
+
+
+def test_photos_that_differ_in_the_suffix_keep_it(folder):
+    root = folder("in/1.jpg", "in/1.heic", "in/2.jpg")
+    assert outputs(["in"], root) == {
+        "in/1.heic": "out/1.heic_mask.png",
+        "in/1.jpg": "out/1.jpg_mask.png",
+        "in/2.jpg": "out/2_mask.png",
+    }
+
+
+def test_predictions_beside_the_photos_are_no_photos(folder):
+    root = folder("in/a.jpg", "in/a_mask.png", "in/a_overlay.png", "in/b_mask.png")
+    # There is no photo b, so b_mask.png is one.
+    assert set(outputs(["in"], root, output="in")) == {"in/a.jpg", "in/b_mask.png"}
+    assert set(outputs(["in"], root)) == {
+        "in/a.jpg", "in/a_mask.png", "in/a_overlay.png", "in/b_mask.png",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -76,8 +141,44 @@ def test_outputs_are_named_after_the_stem():
     [
         (("a/x.jpg", "b/x.jpg"), "would both be written to"),
         (("out/x_mask.png", "y/x.jpg"), "would replace a photo"),
+        (("empty",), "holds no photos"),
+        (("a/*.bmp",), "fits no photo"),
     ],
 )
-def test_nothing_is_written_twice_or_over_an_input(names, fault):
+def test_nothing_is_written_twice_or_over_an_input(folder, names, fault):
+    root = folder("a/x.jpg", "b/x.jpg", "out/x_mask.png", "y/x.jpg", "empty/notes.txt")
     with pytest.raises(ValueError, match=fault):
-        photos.output_paths(paths(*names), pathlib.Path("out"))
+        outputs(names, root)
+
+
+def test_a_link_to_a_photo_is_not_written_over(folder):
+    root = folder("in/x.jpg", "keep/precious.png")
+    (root / "out").mkdir()
+    (root / "out" / "x_mask.png").symlink_to(root / "keep" / "precious.png")
+    with pytest.raises(ValueError, match="would replace a photo"):
+        outputs(["in/x.jpg", "keep/precious.png"], root)
+
+
+def test_heic(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="pip install 'unet_train[heic]'")
+    assert photos._register_heic()
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, 48:] = 200
+    heif.from_pillow(PIL.Image.fromarray(pixels)).save(tmp_path / "a.heic")
+    read = photos.read_photo(tmp_path / "a.heic").astype(int)
+    assert np.abs(read - pixels).mean() < 3
+    monkeypatch.setattr(photos, "_register_heic", lambda: False)
+    (tmp_path / "b.heic").write_bytes(b"not read")
+    with pytest.raises(ValueError, match=r"pip install 'unet_train\[heic\]'"):
+        photos.read_photo(tmp_path / "b.heic")
+
+
+def test_webp_and_palette_with_transparency(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.webp", lossless=True)
+    np.testing.assert_array_equal(photos.read_photo(tmp_path / "a.webp"), pixels)
+    palette = PIL.Image.fromarray(pixels).quantize(16)
+    palette.info["transparency"] = 3
+    palette.save(tmp_path / "p.png")
+    expected = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(photos.read_photo(tmp_path / "p.png"), expected)

@@ -1,36 +1,9 @@
-"""What ends a run, and the learning rate until then."""
-
-import math
+"""The speed of a run, and the learning rate on its way."""
 
 import numpy as np
 import pytest
 
-from unet_train.schedule import Budget, Timer, WarmUp
-
-
-def test_the_first_limit_ends_the_run():
-    budget = Budget(max_steps=100, max_seconds=60)
-    assert not budget.is_spent(99, 59)
-    assert budget.is_spent(100, 0)
-    assert budget.is_spent(0, 60)
-
-
-@pytest.mark.parametrize(
-    ("budget", "expected"),
-    [
-        (Budget(max_steps=100), 100),
-        (Budget(max_seconds=60), 30),  # 20 s left at 1 s a step.
-        (Budget(max_steps=20, max_seconds=60), 20),
-        (Budget(), math.inf),
-    ],
-)
-def test_horizon(budget, expected):
-    assert budget.horizon(10, 40, 1.0) == expected
-
-
-def test_horizon_is_the_step_limit_while_the_speed_is_unknown():
-    assert Budget(max_seconds=60).horizon(0, 0, 0) == math.inf
-    assert Budget(max_steps=9, max_seconds=60).horizon(0, 0, 0) == 9
+from unet_train.schedule import Timer, WarmUp
 
 
 def test_warm_up_then_cosine_to_zero():

@@ -259,7 +259,8 @@ def test_loss_scaling_goes_on_where_it_was(fit, tmp_path):
     state = json.loads(
         (tmp_path / "run/checkpoints/step_00000002/state.json").read_text()
     )
-    assert state["task"] == {"dynamic_scale": 2.0**15, "step_counter": 2}
+    scaling = {"dynamic_scale": 2.0**15, "step_counter": 2}
+    assert state["task"] == {"threshold": 0.5, **scaling}
     again, _ = fit("run", max_steps=3, precision="mixed_float16", resume=True)
     assert again.state_dict()["step_counter"] == 3
 

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.commands import evaluate, find_lr, fit, predict
+from unet_train.commands import compare, evaluate, find_lr, fit, predict
 from unet_train.options import DataOptions, TrainerOptions
 
 COMMANDS = {
     "fit": fit,
     "find-lr": find_lr,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
 }
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments else ""
     # TensorFlow's start-up notes would bury what the command itself has to say.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         options = _parser(arguments).parse_args(arguments)
         chosen = options.subcommand

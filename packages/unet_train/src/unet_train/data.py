@@ -87,10 +87,12 @@ class Example:
     Attributes:
       image: uint8 [H, W, 3].
       mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
+      id: That TFDS gave it: file of the dataset, and place in it.
     """
 
     image: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.uint8]
+    id: str = ""
 
 
 class SegmentationData:
@@ -264,8 +266,20 @@ class SegmentationData:
         others = tf.nest.map_structure(lambda part: tf.roll(part, -1, 0), block[1])
         return *block, others
 
-    def _train_count(self, limit: int | None) -> int:
+    def holdout_count(self) -> int:
+        """Training images that are not trained on: at least one, if any."""
         count = self.count(self.options.train_split)
+        share = self.options.holdout
+        return min(count - 1, max(1, round(share * count))) if share else 0
+
+    def holdout_examples(self, limit: int | None = None) -> Iterator[Example]:
+        """The training images that are not trained on, as `examples` gives them."""
+        split, held_out = self.options.train_split, self.holdout_count()
+        taken = held_out if limit is None else min(limit, held_out)
+        return self._examples(split, self.count(split) - held_out, taken)
+
+    def _train_count(self, limit: int | None) -> int:
+        count = self.count(self.options.train_split) - self.holdout_count()
         return count if limit is None else min(count, limit)
 
     def check(self) -> None:
@@ -292,11 +306,19 @@ class SegmentationData:
             do not name.
         """
         count = self.count(split)
-        records = self._records(split).take(count if limit is None else limit)
-        for image, mask in records.map(
-            self._decode, num_parallel_calls=2, deterministic=True
-        ).prefetch(2):
-            yield Example(image.numpy(), self._check_mask(mask.numpy()))
+        return self._examples(split, 0, count if limit is None else limit)
+
+    def _examples(self, split: str, first: int, count: int) -> Iterator[Example]:
+        records = self._records(split, with_id=True).skip(first).take(count)
+        decoded = records.map(
+            lambda record: (*self._decode(record), record["tfds_id"]),
+            num_parallel_calls=2,
+            deterministic=True,
+        ).prefetch(2)
+        for image, mask, name in decoded:
+            yield Example(
+                image.numpy(), self._check_mask(mask.numpy()), name.numpy().decode()
+            )
 
     def _check_mask(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The mask's labels, 0, 1 and 255."""

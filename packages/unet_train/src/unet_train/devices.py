@@ -77,6 +77,23 @@ class Place:
         total = self.strategy.experimental_local_results(self.strategy.run(sum_up))[0]
         return bool(total[0] > 0), bool(total[1] > 0), float(total[2])
 
+    def require_same_step(self, step: int) -> None:
+        """Refuses to go on if the machines restored different checkpoints.
+
+        Raises:
+          RuntimeError: They did.
+        """
+        if self.share.workers == 1:
+            return
+        of_first = round(self.agree(False, False, step)[2])
+        differs, _, _ = self.agree(step != of_first, False, 0.0)
+        if differs:
+            raise RuntimeError(
+                f"This machine is at step {step}, the first one at step {of_first},"
+                " but all must resume from the same checkpoint. Give a --run_dir on a"
+                " file system that all machines share."
+            )
+
     def average_statistics(self, model: keras.Model) -> None:
         """Gives moving statistics, of which each device has its own, their mean.
 
@@ -123,7 +140,7 @@ def configure(options: TrainerOptions) -> Place:
         machines = f" on {share.workers} machines" if share.workers > 1 else ""
         devices = f"{count} devices{machines}, {devices}"
     description = f"Training on {devices}, {options.precision}"
-    is_cpu = not gpus and options.strategy != "tpu"
+    is_cpu = not gpus and not isinstance(strategy, tf.distribute.TPUStrategy)
     return Place(strategy, share, is_cpu, description)
 
 

@@ -21,6 +21,8 @@ from unet_train.task import SegmentationTask
 # The search ends when the smoothed cost is so many times the least so far.
 _DIVERGED = 4.0
 _SMOOTHING = 0.9
+# The suggestion is at most the rate of least cost divided by this.
+_MARGIN = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,8 @@ class LearningRates:
     Attributes:
       rates: Of each step, rising.
       costs: Of each step, smoothed.
-      suggestion: Where the cost fell most steeply; a good first guess.
+      suggestion: Where the cost fell most steeply, at a third of `highest` or below; a
+        good first guess.
       highest: Where the cost was least.
     """
 
@@ -114,8 +117,9 @@ def find_learning_rate(
             f"The cost diverged after {len(costs)} steps already. Set a lower `lowest`."
         )
     least = int(np.argmin(costs))
-    # Without the last: what is proposed lies below what is too much.
-    slopes = np.gradient(costs[: least + 1])[:-1] if least else np.zeros(1)
+    # Well below what is too much, however sharp the cliff.
+    tried = max(1, sum(rate <= rates[least] / _MARGIN for rate in rates))
+    slopes = np.gradient(costs[: least + 1])[:tried] if least else np.zeros(1)
     return LearningRates(
         rates=rates,
         costs=costs,

@@ -116,6 +116,11 @@ class ThresholdCounts:
             self._counts[label] += np.bincount(chosen, minlength=_BINS + 1)
 
     @property
+    def histogram(self) -> npt.NDArray[np.int64]:
+        """Background and foreground from each threshold to the next, int64 [2, 257]."""
+        return self._counts.copy()
+
+    @property
     def true_positives(self) -> npt.NDArray[np.int64]:
         """Foreground at or above each threshold, int64 [257]."""
         return np.cumsum(self._counts[1][::-1])[::-1]
@@ -124,6 +129,20 @@ class ThresholdCounts:
     def false_positives(self) -> npt.NDArray[np.int64]:
         """Background at or above each threshold, int64 [257]."""
         return np.cumsum(self._counts[0][::-1])[::-1]
+
+    def best_threshold(self) -> float:
+        """The threshold with the highest IoU, 1/256 to 255/256.
+
+        Where several have it, the middle of the first stretch of them; where none finds
+        anything, 0.5.
+        """
+        found = self.true_positives[1:_BINS]
+        iou = found / np.maximum(self.foreground + self.false_positives[1:_BINS], 1)
+        if not found.any():
+            return 0.5
+        first = int(iou.argmax())
+        length = int(np.argmin(np.append(iou[first:] == iou[first], False)))
+        return float(self.thresholds[1 + first + (length - 1) // 2])
 
     @property
     def foreground(self) -> int:

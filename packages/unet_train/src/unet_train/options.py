@@ -27,6 +27,8 @@ class DataOptions:
       name: TFDS name of the dataset, such as coco_cats or coco_cats/pets.
       data_dir: Folder that TFDS built it in; TFDS's own default if none is given.
       train_split: TFDS split to train on.
+      holdout: Share of its images, the last of them, that are not trained on: the
+        threshold is chosen on them.
       eval_split: TFDS split to validate on.
       image_feature: Name of the dataset's feature that holds the image.
       mask_feature: Name of the feature that holds the mask.
@@ -58,6 +60,7 @@ class DataOptions:
     name: str = "coco_cats"
     data_dir: str | None = None
     train_split: str = "train"
+    holdout: float = 0.05
     eval_split: str = "validation"
     image_feature: str = "image"
     mask_feature: str = "segmentation_mask"
@@ -84,7 +87,7 @@ class DataOptions:
         _require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
         _require_positive(self, "image_size", "border_sigma")
         _require_from(self, 0, "scale_jitter", "elastic", "blur", "border_weight")
-        _require_share(self, "color_jitter", "cutout")
+        _require_share(self, "holdout", "color_jitter", "cutout")
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(
                 f"`copy_paste` must lie between 0 and 1. Received: {self.copy_paste}"
@@ -125,7 +128,8 @@ class TaskOptions:
       ema: Share of its value that the moving average of the weights keeps at each
         step, such as 0.999; the average is what is validated, saved and used. 0 leaves
         it out.
-      threshold: Probability from which a pixel counts as foreground.
+      threshold: Probability from which a pixel counts as foreground; None takes the
+        one with the highest IoU on the held-out training images (0.5 without any).
     """
 
     loss: Part = "bce"
@@ -137,7 +141,7 @@ class TaskOptions:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     ema: float = 0.0
-    threshold: float = 0.5
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "clip_norm")
@@ -149,7 +153,7 @@ class TaskOptions:
                 "`weight_decay` is for `optimizer: adam`. Give it to another optimizer"
                 f" among its init_args. Received: {self.optimizer!r}"
             )
-        if not 0 < self.threshold < 1:
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(
                 f"`threshold` must lie between 0 and 1. Received: {self.threshold}"
             )
@@ -241,6 +245,20 @@ class TrainerOptions:
                 "Nothing says when to stop. Set `max_steps`, `max_epochs` or"
                 " `max_minutes`; the first that is reached ends the run."
             )
+
+    def shortened(self) -> TrainerOptions:
+        """A fast dev run: three steps, and all that a run does between and after."""
+        return dataclasses.replace(
+            self,
+            max_steps=3,
+            max_epochs=None,
+            max_minutes=None,
+            steps_per_loop=1,
+            checkpoint_every_steps=2,
+            eval_every_steps=2,
+            eval_every_epochs=None,
+            limit_eval=2,
+        )
 
 
 def _require_positive(options: Any, *names: str) -> None:

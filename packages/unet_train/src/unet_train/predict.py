@@ -2,7 +2,7 @@
 
 ```python
 predictor = Predictor.load("runs/cats")
-mask = predictor(photo)  # uint8 [H, W, 3] -> bool [H, W]
+mask = predictor(photo)  # uint8 [H, W, 3], or a path -> bool [H, W]
 ```
 """
 
@@ -17,9 +17,8 @@ import tensorflow as tf
 
 from unet_core import TiledPredictor
 from unet_train import augment
-from unet_train.run_folder import Weights, load_model, read_config
-
-Photo = npt.NDArray[np.uint8]
+from unet_train.photos import Photo, read_photo
+from unet_train.run_folder import Weights, load_trained, read_config
 
 
 class Predictor:
@@ -27,6 +26,7 @@ class Predictor:
 
     Attributes:
       model: What it predicts with.
+      image_size: Longer side in pixels that photos are scaled to; None for none.
       threshold: Probability from which a pixel is foreground.
     """
 
@@ -45,49 +45,66 @@ class Predictor:
             None leaves them as they are.
           threshold: Probability from which a pixel is foreground.
         """
+        if not 0 < threshold < 1:
+            raise ValueError(
+                f"`threshold` must lie between 0 and 1. Received: {threshold}"
+            )
         self.model = model
         self.threshold = threshold
-        self._image_size = image_size
+        self.image_size = image_size
         self._predict = TiledPredictor(model)
 
     @classmethod
     def load(
-        cls, run_dir: str | os.PathLike[str], weights: Weights = "last"
+        cls,
+        run_dir: str | os.PathLike[str],
+        weights: Weights = "last",
+        *,
+        threshold: float | None = None,
     ) -> Predictor:
         """Loads the model of a run: the finished one, else its last checkpoint.
 
         Args:
           run_dir: The folder that `fit` wrote.
           weights: "best" takes the model of the best validation in its place.
+          threshold: In place of the run's own.
 
         Raises:
           ValueError: The folder holds no run, or no weights yet.
         """
-        config = read_config(run_dir)
+        image_size = read_config(run_dir)["data"]["image_size"]
+        trained = load_trained(run_dir, weights)
         return cls(
-            load_model(run_dir, weights),
-            image_size=config["data"]["image_size"],
-            threshold=config["task"]["threshold"],
+            trained.model,
+            image_size=image_size,
+            threshold=trained.threshold if threshold is None else threshold,
         )
 
-    def probabilities(self, photo: Photo) -> npt.NDArray[np.float32]:
+    def probabilities(
+        self, photo: Photo | str | os.PathLike[str]
+    ) -> npt.NDArray[np.float32]:
         """Probability of foreground for every pixel.
 
         Args:
-          photo: uint8 [H, W, 3].
+          photo: uint8 [H, W, 3], or the path of a file.
 
         Returns:
           float32 [H, W].
+
+        Raises:
+          ValueError: The file is not a picture that can be read.
         """
-        if self._image_size is None:
+        if not isinstance(photo, np.ndarray):
+            photo = read_photo(photo)
+        if self.image_size is None:
             return self._predict(photo)[..., 0]
-        size = augment.scaled_size(tf.shape(photo), self._image_size)
+        size = augment.scaled_size(tf.shape(photo), self.image_size)
         scaled = self._predict(augment.resize_image(photo, size).numpy())
         result: npt.NDArray[np.float32] = tf.image.resize(
             scaled, photo.shape[:2]
         ).numpy()
         return result[..., 0]
 
-    def __call__(self, photo: Photo) -> npt.NDArray[np.bool_]:
-        """The mask of a photo, uint8 [H, W, 3] to bool [H, W]."""
+    def __call__(self, photo: Photo | str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
+        """The mask of a photo, uint8 [H, W, 3] or a path, to bool [H, W]."""
         return self.probabilities(photo) >= self.threshold

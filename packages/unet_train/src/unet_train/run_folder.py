@@ -8,11 +8,13 @@ model = load_model("runs/cats")  # Also while the run is under way.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
@@ -39,6 +41,15 @@ def write_model(path: pathlib.Path, model: keras.Model) -> None:
     partial = path.with_name(f"partial.{path.name}")
     model.save(partial)
     partial.replace(path)
+
+
+def write_config(
+    run_dir: pathlib.Path, more: Mapping[str, Any] | None, **options: Any
+) -> None:
+    """Saves the options of a run, dataclasses by their group's name, as YAML."""
+    resolved = {name: dataclasses.asdict(group) for name, group in options.items()}
+    text = yaml.safe_dump({**(more or {}), **resolved}, sort_keys=False)
+    write_text(run_dir / CONFIG, text)
 
 
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -78,15 +89,35 @@ def load_model(
     Raises:
       ValueError: The run has written no weights yet, or they are damaged.
     """
+    return load_trained(run_dir, weights).model
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model of a run.
+
+    Attributes:
+      model: In float32.
+      threshold: Probability from which a pixel is foreground.
+      step: That it was trained to.
+    """
+
+    model: keras.Model
+    threshold: float
+    step: int
+
+
+def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> Trained:
+    """As `load_model`, with the model's threshold and step."""
     run_dir = pathlib.Path(run_dir)
     if weights == "best":
-        return _load_keras(_best(run_dir) / MODEL)
+        return _load_finished(_best(run_dir))
     checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
     latest = checkpoints.latest()
     if (run_dir / MODEL).exists() and (
         latest is None or step_of(latest) <= _finished_step(run_dir)
     ):
-        return _load_keras(run_dir / MODEL)
+        return _load_finished(run_dir)
     if latest is None:
         raise ValueError(
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
@@ -95,12 +126,15 @@ def load_model(
     model = keras.models.model_from_json((run_dir / ARCHITECTURE).read_text())
     if read_config(run_dir)["task"].get("ema"):
         averages = [tf.Variable(weight.value) for weight in model.weights]
-        checkpoints.restore_newest({"averages": averages})
+        state = checkpoints.restore_newest({"averages": averages})
         for weight, average in zip(model.weights, averages, strict=True):
             weight.assign(average)
     else:
-        checkpoints.restore_newest({"model": model})
-    return full_size_only(model)
+        state = checkpoints.restore_newest({"model": model})
+    assert state is not None  # There is one, or it raised.
+    return Trained(
+        full_size_only(model), float(state["task"]["threshold"]), state["step"]
+    )
 
 
 def full_size_only(model: keras.Model) -> keras.Model:
@@ -120,6 +154,20 @@ def _load_keras(path: pathlib.Path) -> keras.Model:
         ) from error
 
 
+def _load_finished(folder: pathlib.Path) -> Trained:
+    """A model that was saved whole, with threshold and step beside its scores."""
+    model = _load_keras(folder / MODEL)
+    try:
+        scores = json.loads((folder / METRICS).read_text())
+        return Trained(model, float(scores["threshold"]), int(scores["step"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / METRICS} does not tell the threshold and the step of the model"
+            f" ({error!r}). Finish the run with `unet-train fit ... --resume`, which"
+            " writes it anew."
+        ) from error
+
+
 def _best(run_dir: pathlib.Path) -> pathlib.Path:
     """The folder of the model that scored best."""
     scores = {}
@@ -135,8 +183,8 @@ def _best(run_dir: pathlib.Path) -> pathlib.Path:
 
 
 def _finished_step(run_dir: pathlib.Path) -> float:
-    """The step that the finished model is from; infinite if nothing tells."""
+    """The step that the finished model is from; before all if nothing tells."""
     try:
         return float(json.loads((run_dir / METRICS).read_text())["step"])
     except (OSError, ValueError, KeyError):
-        return math.inf
+        return -math.inf

@@ -1,8 +1,7 @@
-"""How long a run lasts, and the learning rate on its way there."""
+"""How fast a run is, and its learning rate on the way."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -11,36 +10,6 @@ import tensorflow as tf
 
 from unet_train.options import Part
 from unet_train.parts import make_part
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What ends a run: the first of its limits. Time and step come in as arguments.
-
-    Attributes:
-      max_steps: From `max_steps` and `max_epochs`, infinite if neither is set.
-      max_seconds: Infinite if not set.
-    """
-
-    max_steps: float = math.inf
-    max_seconds: float = math.inf
-
-    def is_spent(self, step: int, seconds: float) -> bool:
-        """Whether to stop now."""
-        return step >= self.max_steps or seconds >= self.max_seconds
-
-    def horizon(self, step: int, seconds: float, seconds_a_step: float) -> float:
-        """The step at which the run will end at the present speed.
-
-        Args:
-          step: Steps done.
-          seconds: Spent so far.
-          seconds_a_step: Measured; 0 while nothing is known.
-        """
-        if math.isinf(self.max_seconds) or not seconds_a_step:
-            return self.max_steps
-        left = max(self.max_seconds - seconds, 0.0) / seconds_a_step
-        return min(self.max_steps, step + left)
 
 
 class Timer:

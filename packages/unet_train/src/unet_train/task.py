@@ -49,6 +49,7 @@ class SegmentationTask:
       optimizer: What makes it small.
       schedule: The learning rate; its horizon is set by the trainer.
       accumulate: In how many parts a step's gradients are computed.
+      threshold: Probability from which a pixel counts as foreground, as it is now.
       log_names: What `train_step` returns, in this order.
     """
 
@@ -77,6 +78,7 @@ class SegmentationTask:
         )
         self.optimizer: keras.Optimizer = _make_optimizer(self.options, self.schedule)
         self.accumulate = 1
+        self.threshold = self.options.threshold or 0.5
         self.averages: list[tf.Variable] = []
 
     def set_precision(self, precision: Precision) -> None:
@@ -123,15 +125,18 @@ class SegmentationTask:
         return tracked | {name: each for name, each in lists.items() if each}
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps besides: the state of the loss scaling."""
-        return {
+        """What a checkpoint keeps besides: threshold, state of the loss scaling."""
+        scaling = {
             name: float(on_this_device(getattr(self.optimizer, name).value))
             for name in _LOSS_SCALE
             if hasattr(self.optimizer, name)
         }
+        return {"threshold": self.threshold, **scaling}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Takes back what `state_dict` gave; without loss scaling it is left aside."""
+        """Takes back what `state_dict` gave, as far as the options leave it open."""
+        if self.options.threshold is None:
+            self.threshold = state["threshold"]
         for name, value in state.items():
             if hasattr(self.optimizer, name):
                 getattr(self.optimizer, name).assign(value)
@@ -188,7 +193,7 @@ class SegmentationTask:
 
     def make_metrics(self) -> SegmentationMetrics:
         """What `eval_step` counts into."""
-        return SegmentationMetrics(self.options.threshold)
+        return SegmentationMetrics(self.threshold)
 
     def eval_step(
         self, predictor: Predictor, example: Example, metrics: SegmentationMetrics

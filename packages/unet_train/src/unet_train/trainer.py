@@ -12,10 +12,9 @@ Make the trainer before the model: it sets seed and devices.
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import logging
-import math
 import os
 import pathlib
 import shutil
@@ -27,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import yaml
 
 from unet_train import devices
+from unet_train.agenda import Agenda
 from unet_train.callbacks.base import Callback, Run, check_hooks
 from unet_train.checkpoint import Checkpoints, step_of
 from unet_train.data import STRANGE_MASK, SegmentationData, Share
@@ -42,13 +41,13 @@ from unet_train.predict import Predictor
 from unet_train.run_folder import (
     ARCHITECTURE,
     CHECKPOINTS,
-    CONFIG,
     METRICS,
     MODEL,
+    write_config,
     write_model,
     write_text,
 )
-from unet_train.schedule import Budget, Timer
+from unet_train.schedule import Timer
 from unet_train.signals import Interrupted, StopOnSignal
 from unet_train.task import SegmentationTask
 
@@ -88,7 +87,7 @@ class Trainer:
         self.options = TrainerOptions(**options)
         if self.options.fast_dev_run:
             self.run_dir = self.run_dir / "fast_dev_run"
-            self.options = _shortened(self.options)
+            self.options = self.options.shortened()
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
             check_hooks(callback)
@@ -138,7 +137,7 @@ class Trainer:
             try:
                 self._call("on_fit_start", run)
                 self._train(run, stop)
-                scores = self._finish(run)
+                scores = self._finish(run, stop)
             except BaseException as error:
                 self._call("on_exception", run, error)
                 raise
@@ -148,7 +147,7 @@ class Trainer:
     def _train(self, run: Run, stop: StopOnSignal) -> None:
         """The loop itself."""
         options, task = self.options, run.task
-        budget = self._budget(run)
+        agenda = Agenda(options, run.steps_per_epoch)
         timer = Timer(
             self._clock, seconds=run.seconds, seconds_a_step=run.seconds_a_step
         )
@@ -162,13 +161,12 @@ class Trainer:
             jit_compile=options.jit_compile,
         )
         batches = self._place.iterate(lambda share: self._batches(run, share))
-        if self._eval_is_due(run):
-            self._validate(run, timer)  # The run was stopped just before it.
-        while not budget.is_spent(run.step, run.seconds) and not run.stop_reason:
-            run.horizon = budget.horizon(run.step, run.seconds, run.seconds_a_step)
+        if agenda.eval_is_due(run) and not agenda.is_over(run):
+            self._validate(run, timer, stop)  # The run was stopped just before it.
+        while not agenda.is_over(run):
+            run.horizon = agenda.horizon(run)
             task.schedule.horizon.assign(run.horizon)
-            steps = self._steps_to_next_event(run, budget)
-            logs = self._run_steps(train_loop, batches, steps)
+            logs = self._run_steps(train_loop, batches, agenda.steps(run))
             run.step += len(logs["cost"])
             self._read_clock(run, timer, stop)
             run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
@@ -177,15 +175,15 @@ class Trainer:
                 logs["cost"], run, lambda step: self._ids_of_batch(run, step)
             )
             self._call("on_loop_end", run, logs)
-            is_last = budget.is_spent(run.step, run.seconds)
-            # Who takes a machine away does not wait for a validation.
-            if self._eval_is_due(run) and not is_last and stop.received is None:
-                self._validate(run, timer)
-            is_interrupted = self._read_clock(run, timer, stop)
-            if is_interrupted:
+            # The end has a validation and a checkpoint of its own, and who takes a
+            # machine away does not wait for a validation.
+            is_last = agenda.is_over(run)
+            if agenda.eval_is_due(run) and not is_last and stop.received is None:
+                self._validate(run, timer, stop)
+            if self._read_clock(run, timer, stop):
                 self._save(run, or_fail=True)
                 raise Interrupted(run.step, stop.received)
-            if _is_due(run.step, options.checkpoint_every_steps):
+            if agenda.checkpoint_is_due(run.step) and not agenda.is_over(run):
                 self._save(run, timer)
 
     def _run_steps(
@@ -244,7 +242,7 @@ class Trainer:
         predictor = Predictor(
             task.evaluation_model(),
             image_size=data.options.image_size,
-            threshold=task.options.threshold,
+            threshold=task.threshold,
         )
         with self.scope():
             task.set_precision(self.options.precision)
@@ -263,33 +261,36 @@ class Trainer:
         )
         with self.scope():
             self._restore(run)
+            self._place.require_same_step(run.step)
         if not self._place.is_chief:
             return run
         # Only now, when nothing can be refused any more, may a file be replaced.
         self.run_dir.mkdir(parents=True, exist_ok=True)
         write_text(self.run_dir / ARCHITECTURE, architecture)
-        resolved = {
-            "data": dataclasses.asdict(data.options),
-            "task": dataclasses.asdict(task.options),
-            "trainer": dataclasses.asdict(self.options),
-        }
-        text = yaml.safe_dump({**(config or {}), **resolved}, sort_keys=False)
-        write_text(self.run_dir / CONFIG, text)
+        write_config(
+            self.run_dir,
+            config,
+            data=data.options,
+            task=task.options,
+            trainer=self.options,
+        )
         return run
 
-    def _finish(self, run: Run) -> dict[str, float]:
+    def _finish(self, run: Run, stop: StopOnSignal) -> dict[str, float]:
         """Saves the last step and the model; scores it on all validation images."""
-        self._save(run, or_fail=True)
+        limit = self.options.limit_eval if self.options.fast_dev_run else None
         run.task.copy_weights(run.predictor.model)
+        self._choose_threshold(run, limit)
+        self._save(run, or_fail=True)
         if self._place.is_chief:
             write_model(self.run_dir / MODEL, run.predictor.model)
-        is_dry = self.options.fast_dev_run
-        scores = self._score(run, self.options.limit_eval if is_dry else None)
+        scores = self._evaluate(run, limit, stop)
+        if scores is None:
+            raise Interrupted(run.step, stop.received)
         if self._place.is_chief:
-            split = run.data.options.eval_split
             record = {
                 **scores,
-                "split": split,
+                "split": run.data.options.eval_split,
                 "step": run.step,
                 "seconds": run.seconds,
             }
@@ -297,20 +298,45 @@ class Trainer:
         self._call("on_eval_end", run, scores)
         return scores
 
-    def _validate(self, run: Run, timer: Timer) -> None:
+    def _validate(self, run: Run, timer: Timer, stop: StopOnSignal) -> None:
+        """Chooses the threshold and scores; is broken off when a signal comes."""
+        limit = self.options.limit_eval
         run.task.copy_weights(run.predictor.model)
-        scores = self._score(run, self.options.limit_eval)
-        run.evaluated_step = run.step
+        self._choose_threshold(run, limit)
+        scores = self._evaluate(run, limit, stop)
         run.seconds = timer.seconds()
+        if scores is None:
+            return
+        run.evaluated_step = run.step
         self._call("on_eval_end", run, scores)
 
-    def _score(self, run: Run, limit: int | None) -> dict[str, float]:
-        """Scores the evaluation model; every machine does, with the same result."""
-        run.metrics = run.task.make_metrics()
+    def _choose_threshold(self, run: Run, limit: int | None) -> None:
+        """The best on the held-out training images, unless the task has its own."""
+        task = run.task
+        if task.options.threshold is None and run.data.holdout_count():
+            metrics = task.make_metrics()
+            examples = run.data.holdout_examples(limit)
+            evaluate(run.predictor, examples, step=task.eval_step, metrics=metrics)
+            task.threshold = metrics.curve.best_threshold()
+        run.predictor.threshold = task.threshold
+
+    def _evaluate(
+        self, run: Run, limit: int | None, stop: StopOnSignal
+    ) -> dict[str, float] | None:
+        """Scores the evaluation model; every machine does, with the same result.
+
+        None if a signal came meanwhile.
+        """
         examples = run.data.examples(run.data.options.eval_split, limit)
-        return evaluate(
+        # Where there are several machines, the others would know nothing of it.
+        breaks_off = self._place.share.workers == 1
+        if breaks_off:
+            examples = itertools.takewhile(lambda _: stop.received is None, examples)
+        run.metrics = run.task.make_metrics()
+        scores = evaluate(
             run.predictor, examples, step=run.task.eval_step, metrics=run.metrics
         )
+        return None if breaks_off and stop.received is not None else scores
 
     def _refuse_to_overwrite(self, resume: bool) -> None:
         latest = self._checkpoints.latest()
@@ -337,40 +363,6 @@ class Trainer:
                 f" {self.options.accumulate} equal parts. Set --data.batch_size to a"
                 f" multiple of {pieces * share.workers}, or --trainer.accumulate."
             )
-
-    def _budget(self, run: Run) -> Budget:
-        options = self.options
-        limits = [math.inf]
-        if options.max_steps is not None:
-            limits.append(options.max_steps)
-        if options.max_epochs is not None:
-            limits.append(math.ceil(options.max_epochs * run.steps_per_epoch))
-        minutes = options.max_minutes
-        return Budget(
-            max_steps=min(limits),
-            max_seconds=math.inf if minutes is None else 60 * minutes,
-        )
-
-    def _eval_every(self, run: Run) -> int | None:
-        """Steps between validations."""
-        epochs = self.options.eval_every_epochs
-        if epochs is None:
-            return self.options.eval_every_steps
-        return max(1, round(epochs * run.steps_per_epoch))
-
-    def _eval_is_due(self, run: Run) -> bool:
-        return run.evaluated_step != run.step and _is_due(
-            run.step, self._eval_every(run)
-        )
-
-    def _steps_to_next_event(self, run: Run, budget: Budget) -> int:
-        """How many steps to run before Python has something to do."""
-        options = self.options
-        limits = [options.steps_per_loop, budget.max_steps - run.step]
-        for every in (self._eval_every(run), options.checkpoint_every_steps):
-            if every is not None:
-                limits.append(every - run.step % every)
-        return int(min(limits))
 
     def _save(
         self, run: Run, timer: Timer | None = None, *, or_fail: bool = False
@@ -424,6 +416,7 @@ class Trainer:
         run.seconds_a_step = state["seconds_a_step"]
         run.evaluated_step = state["evaluated_step"]
         run.task.load_state_dict(state["task"])
+        run.predictor.threshold = run.task.threshold
         for name, callback in _named(self.callbacks).items():
             if (saved := state["callbacks"].get(name)) is not None:
                 callback.load_state_dict(saved)
@@ -433,25 +426,6 @@ class Trainer:
             return
         for callback in self.callbacks:
             getattr(callback, hook)(run, *arguments)
-
-
-def _shortened(options: TrainerOptions) -> TrainerOptions:
-    """Three steps, and all that a run does between and after steps."""
-    return dataclasses.replace(
-        options,
-        max_steps=3,
-        max_epochs=None,
-        max_minutes=None,
-        steps_per_loop=1,
-        checkpoint_every_steps=2,
-        eval_every_steps=2,
-        eval_every_epochs=None,
-        limit_eval=2,
-    )
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step > 0 and step % every == 0
 
 
 def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:

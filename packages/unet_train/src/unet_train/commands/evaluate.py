@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jsonargparse
 
@@ -16,7 +18,10 @@ HELP = "score a run on a split"
 def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     """The run and its data, whose options are the defaults."""
     evaluate = jsonargparse.ArgumentParser(
-        description="Score a run on whole images, every pixel."
+        description=(
+            "Score a run on whole images, every pixel. Writes metrics.json and"
+            " report.html."
+        )
     )
     add_run_arguments(evaluate)
     evaluate.add_argument(
@@ -24,6 +29,12 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         type=str | None,
         default=None,
         help="TFDS split to score on; that of the run's validations if none is given",
+    )
+    evaluate.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="folder to write to; RUN_DIR/evaluation if none is given",
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_class_arguments(DataOptions, "data")
@@ -52,34 +63,65 @@ def _config_of_run(arguments: Sequence[str]) -> dict[str, object] | None:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
+    from unet_train import report
     from unet_train.data import SegmentationData
     from unet_train.devices import find_gpus
-    from unet_train.evaluate import evaluate
+    from unet_train.evaluation import Evaluation
     from unet_train.predict import Predictor
-    from unet_train.run_folder import load_model, read_config
+    from unet_train.run_folder import load_trained
 
     find_gpus()
-    threshold = read_config(options.run_dir)["task"]["threshold"]
+    trained = load_trained(options.run_dir, options.weights)
     predictor = Predictor(
-        load_model(options.run_dir, options.weights),
+        trained.model,
         image_size=options.data.image_size,
-        threshold=threshold,
+        threshold=options.threshold or trained.threshold,
     )
     data = SegmentationData(**options.data.as_dict())
     split = options.split or data.options.eval_split
-    scores = evaluate(predictor, data.examples(split))
+    evaluation = Evaluation.of(predictor, data.examples(split))
+    default = pathlib.Path(options.run_dir) / report.FOLDER
+    folder = pathlib.Path(options.output or default)
+    about = {
+        "run": options.run_dir,
+        "weights": options.weights,
+        "step": trained.step,
+        "dataset": data.options.name,
+        "split": split,
+        "threshold_from": _threshold_from(options),
+    }
+    record = report.write_metrics(folder, evaluation, about)
+    page = report.write_report(
+        folder, evaluation, record, predictor, data.examples(split)
+    )
     if options.json:
-        print(json.dumps(scores))
+        print(json.dumps(record))
     else:
-        _print_table(scores, title=f"{options.run_dir} on {split}")
+        _print_table(record, title=f"{options.run_dir} on {split}")
+        print(f"{page}")
     return 0
 
 
-def _print_table(scores: dict[str, float], title: str) -> None:
+def _threshold_from(options: jsonargparse.Namespace) -> str:
+    """Where the threshold comes from, in words."""
+    from unet_train.run_folder import read_config
+
+    if options.threshold is not None:
+        return "given with --threshold"
+    config = read_config(options.run_dir)
+    is_chosen = config["task"]["threshold"] is None and config["data"]["holdout"]
+    return "chosen on held-out training images" if is_chosen else "set for the run"
+
+
+def _print_table(record: Mapping[str, Any], title: str) -> None:
     import rich.console
     import rich.table
 
-    table = rich.table.Table("score", "value", title=title)
-    for name, value in scores.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    from unet_train.report import rows_of
+
+    table = rich.table.Table("score", "value", "95% interval", title=title)
+    for name, value, ends, _ in rows_of(record):
+        table.add_row(name, value, ends)
+    table.add_row("threshold", f"{record['threshold']:.3g}", "")
+    table.add_row("images", str(record["images"]), "")
     rich.console.Console().print(table)

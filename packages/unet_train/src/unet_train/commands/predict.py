@@ -5,12 +5,21 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jsonargparse
 
 from unet_train.commands.shared import add_run_arguments
 
+if TYPE_CHECKING:
+    from unet_train.coco_format import CocoWriter
+    from unet_train.photos import Job
+    from unet_train.predict import Predictor
+
 HELP = "masks for photos"
+
+Picture = Literal["mask", "overlay", "probability"]
+Coco = Literal["rle", "polygons"]
 
 
 def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
@@ -22,35 +31,104 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         )
     )
     add_run_arguments(predict)
-    predict.add_argument("photos", type=str, nargs="+", help="files")
+    predict.add_argument(
+        "photos",
+        type=str,
+        nargs="+",
+        help="files, folders with all in them, or patterns in quotes: 'more/**/*.jpg'",
+    )
     predict.add_argument("--output", type=str, required=True, help="folder to write to")
+    predict.add_argument(
+        "--pictures",
+        type=Picture,
+        nargs="+",
+        default=["mask", "overlay"],
+        help="of each photo; a probability has 16 bits, 65535 being 1",
+    )
+    predict.add_argument(
+        "--coco",
+        type=Coco,
+        nargs="+",
+        default=[],
+        help="rle: coco_results.json, with coco_images.json that tells the photos'"
+        " numbers; polygons: coco_annotations.json, a data set of COCO's kind",
+    )
+    predict.add_argument(
+        "--category",
+        type=dict[str, Any],
+        default={"id": 17, "name": "cat"},
+        help="what COCO's formats call the foreground",
+    )
     return predict
 
 
 def run(options: jsonargparse.Namespace) -> int:
-    """Writes masks and overlays."""
-    import numpy as np
+    """Writes what was asked for; leaves out what cannot be read, and says so."""
+    import rich.console
+    import rich.progress
 
-    from unet_train import photos
+    from unet_train.coco_format import CocoWriter
     from unet_train.devices import find_gpus
+    from unet_train.photos import find_photos
     from unet_train.predict import Predictor
 
     find_gpus()
     folder = pathlib.Path(options.output)
-    targets = photos.output_paths([pathlib.Path(p) for p in options.photos], folder)
-    predictor = Predictor.load(options.run_dir, options.weights)
+    if not options.pictures and not options.coco:
+        raise ValueError(
+            f"Nothing is to be written. Give --pictures some of {get_args(Picture)}, or"
+            f" --coco some of {get_args(Coco)}."
+        )
+    jobs = find_photos(options.photos, folder, options.pictures)
+    predictor = Predictor.load(
+        options.run_dir, options.weights, threshold=options.threshold
+    )
     folder.mkdir(parents=True, exist_ok=True)
+    writer = CocoWriter(options.category, options.coco)
     failures = []
-    for photo_path, (mask_path, overlay_path) in targets.items():
-        try:
-            photo = photos.read_photo(photo_path)
-        except ValueError as error:
-            failures.append(str(error))
-            continue
-        mask = predictor(photo)
-        photos.write_png(mask_path, mask.astype(np.uint8) * 255)
-        photos.write_png(overlay_path, photos.overlay(photo, mask))
-        print(f"{photo_path}: {mask.mean():.1%} foreground, {overlay_path}")
+    progress = rich.progress.Progress(
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with progress:
+        for number, job in enumerate(progress.track(jobs, description="Photos"), 1):
+            try:
+                print(_predict(job, number, predictor, options.pictures, writer))
+            except ValueError as error:
+                failures.append(str(error))
+    writer.write(folder)
     for failure in failures:
         print(f"unet-train: left out: {failure}", file=sys.stderr)
+    if failures:
+        done = len(jobs) - len(failures)
+        print(f"unet-train: {done} of {len(jobs)} photos done", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _predict(
+    job: Job,
+    number: int,
+    predictor: Predictor,
+    pictures: Sequence[Picture],
+    writer: CocoWriter,
+) -> str:
+    """Predicts one photo; returns a line about it."""
+    import numpy as np
+
+    from unet_train.photos import overlay, read_photo, write_png
+
+    photo = read_photo(job.photo)
+    probabilities = predictor.probabilities(photo)
+    mask = probabilities >= predictor.threshold
+    if "mask" in pictures:
+        write_png(job.output("mask"), mask.astype(np.uint8) * 255)
+    if "overlay" in pictures:
+        write_png(job.output("overlay"), overlay(photo, mask))
+    if "probability" in pictures:
+        scaled = np.round(probabilities * 65535).astype(np.uint16)
+        write_png(job.output("probability"), scaled)
+    writer.add(number, job.name, mask, probabilities)
+    written = "".join(f", {job.output(kind)}" for kind in pictures[-1:])
+    return f"{job.photo}: {mask.mean():.1%} foreground{written}"

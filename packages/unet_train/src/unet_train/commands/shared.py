@@ -58,3 +58,10 @@ def add_run_arguments(parser: jsonargparse.ArgumentParser) -> None:
         default="last",
         help="of the end, or of the best validation (callback BestModels)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float | None,
+        default=None,
+        help="probability from which a pixel is foreground; that of the run if none is"
+        " given",
+    )
