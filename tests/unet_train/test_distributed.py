@@ -162,6 +162,24 @@ def test_a_killed_machines_run_resumes(start_two, tmp_path):
     assert_alike(*map(weights_of, (tmp_path / "run", tmp_path / "whole")), 0)
 
 
+def test_machines_that_do_not_share_the_run_folder_are_refused(start, tmp_path):
+    trainer = {**TRAINER, "strategy": "multi_worker", "max_steps": 2}
+    groups = {"task": TASK, "trainer": trainer}
+    for process in [
+        start("run", environment=machine, **groups) for machine in cluster(2)
+    ]:
+        finish(process)
+    trainer["max_steps"] = 4
+    processes = [
+        start(folder, environment=machine, resume=True, **groups)
+        for folder, machine in zip(("run", "elsewhere"), cluster(2), strict=True)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert "this one at step 0, the first at step 2" in errors[1]
+    assert "file system that all machines share" in errors[0]
+    assert all(process.returncode for process in processes)
+
+
 def test_a_signal_to_one_machine_stops_both_in_good_order(start_two, tmp_path):
     trainer = {**TRAINER, "strategy": "multi_worker", "max_steps": 10_000}
     first, second = start_two("run", trainer=trainer, task=TASK)

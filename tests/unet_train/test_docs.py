@@ -21,7 +21,12 @@ from unet_train.commands import fit
 from unet_train.options import DataOptions, Strategy
 
 ROOT = pathlib.Path(__file__).parents[2]
-GUIDES = ["docs/training.md", "docs/writing_a_callback.md", "docs/distributed.md"]
+GUIDES = [
+    "docs/training.md",
+    "docs/evaluating.md",
+    "docs/writing_a_callback.md",
+    "docs/distributed.md",
+]
 PAGES = [*GUIDES, "README.md", "packages/unet_train/README.md"]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -124,7 +129,7 @@ def commands():
         for language in ("sh", "yaml"):
             for code in blocks(page, language):
                 joined = re.sub(r"\\\n\s*", "", code)
-                yield from re.findall(r"unet-train ((?:fit|find|eval|pred).*)", joined)
+                yield from re.findall(r"unet-train ((?:fit|find|eval|comp|pred).*)", joined)
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))

@@ -87,6 +87,12 @@ def test_what_falls_up_to_a_cliff(make_task, make_data):
     found = find_learning_rate(task, make_data(), steps=12)
     assert found.highest == found.rates[7]
     assert found.suggestion == found.rates[6]
+    # With small steps too it keeps away from the cliff.
+    task = make_task()
+    Scripted(task, [*(50.0 - 0.01 * step**2 for step in range(70)), 999.0])
+    found = find_learning_rate(task, make_data(), steps=100)
+    assert found.highest == found.rates[69]
+    assert found.highest / 4 < found.suggestion <= found.highest / 3
 
 
 @pytest.mark.parametrize("bad", [1e3, np.nan, np.inf])

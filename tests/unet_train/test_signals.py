@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from unet_train import Callback, Trainer
+from unet_core import UNetConfig, build_unet
+from unet_train import Callback, SegmentationTask, Trainer
 from unet_train.signals import Interrupted, StopOnSignal
 
 # So many steps would take minutes, and nothing else ends a round.
@@ -173,6 +174,43 @@ def test_a_signal_during_a_validation_is_heeded_after_it(fit):
     with pytest.raises(Interrupted, match="after step 4, which is saved"):
         fit(callback, eval_every_steps=4)
     assert callback.called[-1] == ("on_checkpoint", 4)
+
+
+class Watched(SegmentationTask):
+    """Gets a signal while it scores the first image after some step."""
+
+    from_step = 0
+    scored = 0
+
+    def eval_step(self, predictor, example, metrics):
+        self.scored += 1
+        super().eval_step(predictor, example, metrics)
+        if int(self.optimizer.iterations) == self.from_step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_signal_breaks_off_a_validation_which_the_resumed_run_does(
+    tmp_path, make_data, step
+):
+    def fit(from_step):
+        task = Watched(build_unet(UNetConfig(depth=1, base_filters=2)))
+        task.from_step = from_step
+        callback = At(None, None)
+        options = {"max_steps": 8, "steps_per_loop": 4, "eval_every_steps": 4}
+        trainer = Trainer(tmp_path, callbacks=[callback], **options)
+        try:
+            trainer.fit(task, make_data(), resume=True)
+        finally:
+            evaluated = [at for hook, at in callback.called if hook == "on_eval_end"]
+        return task.scored, evaluated
+
+    with pytest.raises(Interrupted, match=f"after step {step}, which is saved"):
+        fit(from_step=step)
+    assert not (tmp_path / "metrics.json").exists()
+    scored, evaluated = fit(from_step=-1)
+    assert evaluated == ([4, 8] if step == 4 else [8])
+    assert scored == 3 * len(evaluated)
 
 
 def test_a_signal_to_another_machine_counts_as_its_end():

@@ -89,9 +89,9 @@ class Place:
         differs, _, _ = self.agree(step != of_first, False, 0.0)
         if differs:
             raise RuntimeError(
-                f"This machine is at step {step}, the first one at step {of_first},"
-                " but all must resume from the same checkpoint. Give a --run_dir on a"
-                " file system that all machines share."
+                "The machines would go on from different checkpoints: this one at step"
+                f" {step}, the first at step {of_first}. Give a --run_dir on a file"
+                " system that all machines share."
             )
 
     def average_statistics(self, model: keras.Model) -> None:
