@@ -129,7 +129,9 @@ def commands():
         for language in ("sh", "yaml"):
             for code in blocks(page, language):
                 joined = re.sub(r"\\\n\s*", "", code)
-                yield from re.findall(r"unet-train ((?:fit|find|eval|comp|pred).*)", joined)
+                yield from re.findall(
+                    r"unet-train ((?:fit|find|eval|comp|pred).*)", joined
+                )
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))

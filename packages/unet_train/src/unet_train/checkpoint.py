@@ -25,6 +25,9 @@ import tensorflow as tf
 # What TensorFlow and Python raise for files that are torn or missing.
 _UNREADABLE = (tf.errors.OpError, OSError, IndexError, json.JSONDecodeError)
 
+FORMAT = 2
+"""Of a checkpoint's content; another one is refused."""
+
 _NAME = re.compile(r"step_(\d+)")
 
 
@@ -84,7 +87,8 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
-            (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+            text = json.dumps({"format": FORMAT, **state}, indent=1)
+            (partial / "state.json").write_text(text + "\n")
             for path in (*partial.iterdir(), partial):
                 _sync(path)
             partial.rename(final)
@@ -164,6 +168,12 @@ class Checkpoints:
                 " the configuration that it was trained with (config.yaml beside it)."
             ) from error
         status.expect_partial()
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"The checkpoint {path} has the format {state.get('format')}, and this"
+                f" version of unet_train reads {FORMAT}. Use the version that trained"
+                " the run, or its model.keras, which any version reads."
+            )
         return state
 
 

@@ -44,10 +44,20 @@ class Predictor:
           image_size: Longer side in pixels that photos are scaled to for the network;
             None leaves them as they are.
           threshold: Probability from which a pixel is foreground.
+
+        Raises:
+          ValueError: The threshold is no probability, or the model takes something else
+            than photos, or gives something else than one logit a pixel.
         """
         if not 0 < threshold < 1:
             raise ValueError(
                 f"`threshold` must lie between 0 and 1. Received: {threshold}"
+            )
+        channels = model.inputs[0].shape[-1], model.outputs[0].shape[-1]
+        if channels != (3, 1):
+            raise ValueError(
+                f"The model makes {channels[1]} channels of {channels[0]}. For masks of"
+                " photos it must make one logit of red, green and blue."
             )
         self.model = model
         self.threshold = threshold

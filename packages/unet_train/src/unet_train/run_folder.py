@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import tensorflow as tf
 import yaml
 
 from unet_train.checkpoint import Checkpoints, step_of
+from unet_train.options import DataOptions, TaskOptions
 
 CONFIG, MODEL, ARCHITECTURE = "config.yaml", "model.keras", "architecture.json"
 CHECKPOINTS, METRICS, BEST = "checkpoints", "metrics.json", "best"
@@ -62,7 +62,7 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     try:
         config = yaml.safe_load(path.read_text())
         missing = {"data", "task"} - set(config)
-    except (OSError, yaml.YAMLError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"{run_dir} is not the folder of a run: cannot read {path} ({reason}). Give"
@@ -73,6 +73,17 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
             f"{run_dir} is not the folder of a run: {path} lacks {sorted(missing)}."
             " Give the --run_dir of `unet-train fit`."
         )
+    for name, kind in (("data", DataOptions), ("task", TaskOptions)):
+        defaults = dataclasses.asdict(kind())
+        strange = set(config[name] or ()) - set(defaults)
+        if strange:
+            raise ValueError(
+                f"{path} is of a later version of unet_train, or was changed: nothing"
+                f" is known of its options {sorted(strange)} under `{name}`. Use the"
+                " version that trained the run."
+            )
+        # An option that the run did not know yet is as if not given.
+        config[name] = {**defaults, **(config[name] or {})}
     return dict(config)
 
 
@@ -123,7 +134,7 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
             " on, or resume it with `unet-train fit ... --resume`."
         )
-    model = keras.models.model_from_json((run_dir / ARCHITECTURE).read_text())
+    model = _load_architecture(run_dir / ARCHITECTURE)
     if read_config(run_dir)["task"].get("ema"):
         averages = [tf.Variable(weight.value) for weight in model.weights]
         state = checkpoints.restore_newest({"averages": averages})
@@ -144,10 +155,21 @@ def full_size_only(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _load_keras(path: pathlib.Path) -> keras.Model:
+def _load_architecture(path: pathlib.Path) -> keras.Model:
     try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return keras.models.model_from_json(path.read_text())
+    except Exception as error:  # Keras raises whatever a changed file causes.
+        raise ValueError(
+            f"{path} cannot be read: {error}. It tells the network of the checkpoints"
+            " beside it; `unet-train fit ... --resume` writes it anew."
+        ) from error
+
+
+def _load_keras(path: pathlib.Path) -> keras.Model:
+    """Loads a model in safe mode: nothing in the file is run as code."""
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a damaged file causes.
         raise ValueError(
             f"{path} cannot be loaded: {error}. If it is damaged, move it away: the"
             " last checkpoint of the run is then used."
@@ -172,8 +194,14 @@ def _best(run_dir: pathlib.Path) -> pathlib.Path:
     """The folder of the model that scored best."""
     scores = {}
     for path in (run_dir / BEST).glob(f"step_*/{METRICS}"):
-        record = json.loads(path.read_text())
-        scores[path.parent] = record[record["monitor"]]
+        try:
+            record = json.loads(path.read_text())
+            scores[path.parent] = float(record[record["monitor"]])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error!r}). Delete its folder; the next best"
+                " model is then used."
+            ) from error
     if not scores:
         raise ValueError(
             f"The run {run_dir} has kept no best model. Train it with the callback"
@@ -186,5 +214,5 @@ def _finished_step(run_dir: pathlib.Path) -> float:
     """The step that the finished model is from; before all if nothing tells."""
     try:
         return float(json.loads((run_dir / METRICS).read_text())["step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return -math.inf
