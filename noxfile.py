@@ -23,6 +23,7 @@ PACKAGES = {
 TEST_TOOLS = ["pytest", "hypothesis", "dill"]
 # What tests compare with, and what is optional.
 PEERS = {"unet_train": ["scikit-learn", "pillow-heif"]}
+NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -67,7 +68,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Each package with only itself installed, then the paths that cross packages."""
     if package == "integration":
-        install(session, list(PACKAGES), *TEST_TOOLS)
+        install(session, list(PACKAGES), *TEST_TOOLS, *NOTEBOOK_TOOLS)
     else:
         peers = PEERS.get(package, [])
         install(session, [*PACKAGES[package], package], *TEST_TOOLS, *peers)
