@@ -10,7 +10,7 @@ import nox
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "tests"]
 
 ROOT = pathlib.Path(__file__).parent
 # Each package with those of this repository that it needs.
@@ -24,6 +24,7 @@ TEST_TOOLS = ["pytest", "hypothesis", "dill"]
 # What tests compare with, and what is optional.
 PEERS = {"unet_train": ["scikit-learn", "pillow-heif"]}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
+SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -104,6 +105,21 @@ def types(session: nox.Session) -> None:
     typed += ["urllib3", "matplotlib", "types-PyYAML", "hatchling"]
     session.install("-c", "constraints.txt", *typed)
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation in site/; `nox -s docs -- serve` shows it while you write.
+
+    The docstrings are read as text: none of the packages is installed. Any warning ends
+    the build.
+    """
+    session.install("-c", "constraints.txt", *SITE_TOOLS)
+    # Else the theme advertises its successor on each run.
+    session.run(
+        *("mkdocs", *(session.posargs or ["build"]), "--strict"),
+        env={"NO_MKDOCS_2_WARNING": "1"},
+    )
 
 
 @nox.session(default=False)

@@ -1,46 +1,108 @@
-"""Makes the picture of the README from a finished `nox -s demo`.
+"""Makes the pictures of the README and of the documentation from `nox -s demo`.
 
-python docs/make_pictures.py --run_dir demo/run --output docs/sample.png
+    python docs/make_pictures.py --demo demo --output docs
+
+They show the embedded sample and nothing else. `sample.png`: photo, truth, prediction;
+`contact_sheet.png`: what `coco-cats show` draws; `augmentation.png`: one photo as
+training may see it.
 """
 
 import argparse
+import itertools
+import pathlib
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
+from coco_cats_tfds.built import find_built
+from coco_cats_tfds.contact_sheet import draw_sheet
 from unet_train import Predictor, SegmentationData
 from unet_train.photos import overlay
 from unet_train.run_folder import read_config
 
+Pixels = npt.NDArray[np.uint8]
+GAP = 8
+# One photo as it is, and by one option at a time.
+AUGMENTATIONS: list[dict[str, Any]] = [
+    {},
+    {"mirror": True},
+    {"rotation": 30},
+    {"elastic": 10},
+    {"color_jitter": 0.5},
+    {"cutout": 0.5},
+]
+SEED = 9  # One that mirrors, and cuts out a large rectangle.
+
 
 def main() -> None:
-    """Puts photo, truth and prediction of some validation images side by side."""
+    """Writes them all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run_dir", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--images", type=int, nargs="+", default=[0])
-    parser.add_argument("--height", type=int, default=240, help="of a row in pixels")
+    parser.add_argument("--demo", type=pathlib.Path, required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[12], help="of sample.png"
+    )
     options = parser.parse_args()
 
-    data = SegmentationData(**read_config(options.run_dir)["data"])
-    predictor = Predictor.load(options.run_dir)
+    built, run = options.demo / "tfds", options.demo / "run"
+    found = found_in_photos(run, options.images, height=260)
+    save(found, options.output / "sample.png")
+    (dataset,) = find_built(built)
+    sheet = draw_sheet(dataset.examples("train"), 6)
+    save(sheet, options.output / "contact_sheet.png")
+    save(augmented(built), options.output / "augmentation.png")
+
+
+def save(picture: PIL.Image.Image, path: pathlib.Path) -> None:
+    """As a small PNG."""
+    picture.quantize(128).save(path, optimize=True)
+
+
+def beside(panels: list[Pixels]) -> Pixels:
+    """Panels of one height in a row."""
+    gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
+    parts = itertools.chain.from_iterable((gap, panel) for panel in panels)
+    return np.hstack(list(parts)[1:])
+
+
+def found_in_photos(
+    run: pathlib.Path, images: list[int], height: int
+) -> PIL.Image.Image:
+    """Photo, truth and prediction of some validation images, one a row."""
+    data = SegmentationData(**read_config(run)["data"])
+    predictor = Predictor.load(run)
     examples = list(data.examples("validation"))
     rows = []
-    for example in (examples[index] for index in options.images):
+    for example in (examples[index] for index in images):
         photo, truth = example.image, example.mask[..., 0] == 1
-        panels = [photo, overlay(photo, truth), overlay(photo, predictor(photo))]
-        gap = np.full((photo.shape[0], 8, 3), 255, np.uint8)
-        row = np.hstack([panels[0], gap, panels[1], gap, panels[2]])
-        size = (round(row.shape[1] * options.height / row.shape[0]), options.height)
+        row = beside([photo, overlay(photo, truth), overlay(photo, predictor(photo))])
+        size = (round(row.shape[1] * height / row.shape[0]), height)
         rows.append(PIL.Image.fromarray(row).resize(size, PIL.Image.Resampling.LANCZOS))
-    sheet = PIL.Image.new(
-        "RGB",
-        (max(row.width for row in rows), len(rows) * (options.height + 8) - 8),
-        "white",
-    )
+    whole = (max(row.width for row in rows), len(rows) * (height + GAP) - GAP)
+    sheet = PIL.Image.new("RGB", whole, "white")
     for index, row in enumerate(rows):
-        sheet.paste(row, (0, index * (options.height + 8)))
-    sheet.quantize(256).save(options.output, optimize=True)
+        sheet.paste(row, (0, index * (height + GAP)))
+    return sheet
+
+
+def augmented(built: pathlib.Path) -> PIL.Image.Image:
+    """One training photo under each augmentation; what training ignores is darker."""
+    panels = []
+    for options in AUGMENTATIONS:
+        data = SegmentationData(
+            data_dir=str(built),
+            **{"tile_size": 220, "image_size": 220, "mirror": False, **options},
+        )
+        batches = data.train_batches(margin=0, seed=SEED, limit=1)
+        tile, mask = (part.numpy()[0] for part in next(iter(batches)))
+        found = overlay(tile, mask[..., 0] == 1)
+        panels.append(np.where(mask == 255, found // 2, found).astype(np.uint8))
+    half = len(panels) // 2
+    rows = [beside(panels[:half]), beside(panels[half:])]
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    return PIL.Image.fromarray(np.vstack([rows[0], gap, rows[1]]))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def encode_segmentation(
       width: Of the image, in pixels.
 
     Returns:
-      `{"size": [height, width], "counts": bytes}`.
+      A dict of `size`, [height, width], and `counts`, bytes.
 
     Raises:
       CocoDataError: The segmentation is malformed or does not fit the image.

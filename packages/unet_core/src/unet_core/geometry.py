@@ -145,7 +145,7 @@ class Geometry:
             begins `margin` pixels inside the input.
 
         Returns:
-          In pixels of the image, so possibly negative: what lies outside the image is
+          In pixels of the image, so possibly negative; what lies outside the image is
           mirrored from it, or zero with padding "same". It is the same for all pixels
           of a pooling cell of `step` pixels but for its place in that cell.
         """
