@@ -66,7 +66,10 @@ def test_scores_against_scikit_learn(threshold):
     assert scores["average_precision"] == pytest.approx(exact, abs=2e-3)
     ious = [evaluate([each], threshold).scores()["iou"] for each in images]
     assert scores["mean_image_iou"] == pytest.approx(np.mean(ious))
-    assert scores["image_iou_quantiles"]["50%"] == pytest.approx(np.median(ious))
+    assert scores["per_image"]["iou"]["50%"] == pytest.approx(np.median(ious))
+    dices = [evaluate([each], threshold).scores()["dice"] for each in images]
+    assert scores["per_image"]["dice"]["mean"] == pytest.approx(np.mean(dices))
+    assert scores["per_image"]["dice"]["95%"] == np.quantile(dices, 0.95)
     assert 0 < scores["iou"] < 1
 
 

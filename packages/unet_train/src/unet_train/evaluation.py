@@ -37,8 +37,7 @@ _CONFIDENCE = 0.95
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BOUNDARY_SHARE = 0.02
 _IGNORE = 255
-# Bins of the curve that make one bin of the calibration.
-_MERGED = 16
+_RELIABILITY_BINS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,19 +127,15 @@ class Evaluation:
         """The scores over all images, by name; None where one is not defined."""
         totals = counts_table(self.images).sum(axis=0)
         cat_free = [image for image in self.images if not image.foreground]
-        ious = ratios(counts_table(self.images))["iou"]
+        of_images = ratios(counts_table(self.images))
         return {
             **{name: float(value) for name, value in ratios(totals).items()},
             "average_precision": _or_none(average_precision(self.curve)),
             "calibration_error": self.reliability.error(),
             "threshold": self.threshold,
             "images": len(self.images),
-            "mean_image_iou": float(ious.mean()) if len(ious) else 1.0,
-            "image_iou_quantiles": {
-                f"{share:.0%}": float(np.quantile(ious, share))
-                for share in _QUANTILES
-                if len(ious)
-            },
+            "mean_image_iou": _or_none(_mean(of_images["iou"])),
+            "per_image": {name: _spread(each) for name, each in of_images.items()},
             "images_without_foreground": len(cat_free),
             "false_area": _or_none(_false_area(cat_free)),
         }
@@ -182,7 +177,7 @@ class Reliability:
 
     def __init__(self) -> None:
         self._curve = ThresholdCounts()
-        self._sums = np.zeros(16)
+        self._sums = np.zeros(_RELIABILITY_BINS)
 
     def add(
         self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
@@ -190,13 +185,14 @@ class Reliability:
         """Counts one image: its mask with 255 ignored, its probabilities."""
         self._curve.add(mask, probabilities)
         valid = probabilities[mask != _IGNORE].astype(np.float64)
-        bins = np.minimum((valid * 16).astype(np.int64), 15)
-        self._sums += np.bincount(bins, weights=valid, minlength=16)
+        bins = (valid * _RELIABILITY_BINS).astype(np.int64)
+        bins = np.minimum(bins, _RELIABILITY_BINS - 1)
+        self._sums += np.bincount(bins, valid, _RELIABILITY_BINS)
 
     def _pixels(self) -> npt.NDArray[np.int64]:
         """Background and foreground in each bin, int64 [2, 16]."""
         histogram = self._curve.histogram
-        merged = histogram[:, :-1].reshape(2, 16, _MERGED).sum(axis=-1)
+        merged = histogram[:, :-1].reshape(2, _RELIABILITY_BINS, -1).sum(axis=-1)
         merged[:, -1] += histogram[:, -1]
         return np.asarray(merged)
 
@@ -296,13 +292,25 @@ def interval(samples: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _spread(values: Floats) -> dict[str, float]:
+    """Mean and quantiles of scores of images."""
+    if not len(values):
+        return {}
+    quantiles = np.quantile(values, _QUANTILES).tolist()
+    names = [f"{share:.0%}" for share in _QUANTILES]
+    return {"mean": float(values.mean()), **dict(zip(names, quantiles, strict=True))}
+
+
 def _false_area(images: list[ImageCounts]) -> float:
     """Mean share of an image without foreground that was taken for it."""
-    shares = [
-        image.false_positives / max(1, image.false_positives + image.true_negatives)
-        for image in images
-    ]
-    return float(np.mean(shares)) if shares else float("nan")
+    counts = counts_table(images).astype(np.float64)
+    false_positives, true_negatives = counts[:, 1], counts[:, 3]
+    valid = np.maximum(false_positives + true_negatives, 1)
+    return _mean(false_positives / valid)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -120,6 +120,8 @@ def write_report(
 <h1>{title}</h1>
 <p>{html.escape(_summary(record))}</p>
 {_table(record)}
+<p>Mean and quantiles of the images' own scores:</p>
+{_table_of_images(record)}
 <h2>Curves</h2>
 {plots}
 {sections}
@@ -175,13 +177,23 @@ def _table(record: Mapping[str, Any]) -> str:
         f'<td class="number">{ends}</td><td>{html.escape(meaning)}</td></tr>'
         for name, value, ends, meaning in rows_of(record)
     )
-    quantiles = ", ".join(
-        f"{share} {value:.3f}" for share, value in record["image_iou_quantiles"].items()
-    )
     return (
         "<table><tr><th>score</th><th>value</th><th>95% interval</th><th></th></tr>"
-        f"{rows}</table><p>Quantiles of the images' own IoU: {quantiles}.</p>"
+        f"{rows}</table>"
     )
+
+
+def _table_of_images(record: Mapping[str, Any]) -> str:
+    """Mean and quantiles of the images' own scores."""
+    scores = record["per_image"]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in scores["iou"])
+    rows = "".join(
+        f"<tr><td>{name}</td>"
+        + "".join(f'<td class="number">{value:.3f}</td>' for value in spread.values())
+        + "</tr>"
+        for name, spread in scores.items()
+    )
+    return f"<table><tr><th>of each image</th>{head}</tr>{rows}</table>"
 
 
 def _picture(example: Example, predictor: Predictor, iou: float) -> str:
