@@ -181,7 +181,7 @@ def test_no_command_says_which_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
-    assert "{fit,find-lr,evaluate,compare,predict}" in capsys.readouterr().err
+    assert "{fit,find-lr,evaluate,compare,predict,export}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

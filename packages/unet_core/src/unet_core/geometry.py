@@ -82,6 +82,14 @@ class Geometry:
         return self._margin(self.depth) + self.step - 1
 
     @property
+    def seam(self) -> int:
+        """Pixels of a tile's output that are not used where another tile adjoins.
+
+        None for padding "valid"; for "same" what the zeros around a tile reach.
+        """
+        return 0 if self.padding == "valid" else _round_up(self.halo, self.step)
+
+    @property
     def crop_sizes(self) -> tuple[int, ...]:
         """Pixels a side that "copy and crop" takes off each skip, top level first.
 

@@ -177,6 +177,18 @@ class TiledPredictor:
             out /= len(turns)
         return out
 
+    @property
+    def largest_tile(self) -> int | None:
+        """Side of the largest square tile that keeps within the memory budget.
+
+        None where the model sees the whole image at once (group norm). The smallest
+        that the model takes if the budget is not even enough for that.
+        """
+        if self._sees_all:
+            return None
+        largest = self.geometry.nearest_valid_sizes(math.isqrt(self._pixels_a_pass))[0]
+        return max(largest or 0, self._smallest_tile())
+
     def _predict_tiles(
         self,
         image: npt.NDArray[np.uint8],
@@ -241,19 +253,9 @@ class TiledPredictor:
         return min(self.geometry.nearest_valid_sizes(needed)[1], whole)
 
     @property
-    def _unsafe(self) -> int:
-        """Pixels of a tile's output that are not used where another tile adjoins.
-
-        None for padding "valid"; for "same" what the zeros around a tile reach.
-        """
-        if self.geometry.padding == "valid":
-            return 0
-        return -(-self.geometry.halo // self.geometry.step) * self.geometry.step
-
-    @property
     def _border(self) -> int:
         """What of a tile's input has no part in the output used, both sides."""
-        return 2 * (self.geometry.margin + self._unsafe)
+        return 2 * (self.geometry.margin + self.geometry.seam)
 
     def _used(self, tile: int) -> int:
         """Output pixels that a tile contributes: the distance between two tiles."""
@@ -265,12 +267,12 @@ class TiledPredictor:
 
     def _spans(self, size: int, tile: int) -> Iterator[_Span]:
         """Covers `size` pixels of the image with tiles of `tile` input pixels."""
-        margin = self.geometry.margin
+        margin, seam = self.geometry.margin, self.geometry.seam
         last = self.geometry.valid_size_for_output(size) - tile
         done = start = 0
         while done < size:
             start = min(start, last)
-            end = size if start == last else start + tile - 2 * margin - self._unsafe
+            end = size if start == last else start + tile - 2 * margin - seam
             end = min(size, end)
             yield _Span(start - margin, slice(done, end), done - start)
             done = end

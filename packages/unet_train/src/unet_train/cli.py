@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.commands import compare, evaluate, find_lr, fit, predict
+from unet_train.commands import compare, evaluate, export, find_lr, fit, predict
 from unet_train.options import DataOptions, TrainerOptions
 
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,
+    "export": export,
 }
 
 

@@ -1,0 +1,81 @@
+"""`unet-train export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jsonargparse
+
+from unet_train.commands.shared import add_run_arguments
+from unet_train.export import DEFAULT_FORMATS, FORMATS
+
+HELP = "SavedModel, .keras, ONNX, LiteRT, and a model card"
+
+
+def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
+    """The run, the forms, and what to compare them on."""
+    export = jsonargparse.ArgumentParser(
+        description=(
+            "Write the network of a run in forms that need none of these packages, each"
+            " compared with the Python predictor, and a model card beside them."
+        )
+    )
+    add_run_arguments(export)
+    export.add_argument(
+        "--output", type=str, required=True, help="new folder to write to"
+    )
+    export.add_argument(
+        "--formats",
+        type=str,
+        nargs="+",
+        choices=FORMATS,
+        default=list(DEFAULT_FORMATS),
+        help="saved_model: from a photo's bytes to its mask; the others: the bare"
+        " network. onnx and litert need the pip extra of that name",
+    )
+    export.add_argument(
+        "--photos",
+        type=str,
+        nargs="+",
+        default=[],
+        help="files to compare on; ten validation images of the run's dataset if none"
+        " are given, or ten synthetic pictures if that is not at hand",
+    )
+    export.add_argument(
+        "--name", type=str, default="foreground", help="what the network finds"
+    )
+    export.add_argument(
+        "--tile_size",
+        type=int | None,
+        default=None,
+        help="side of the tiles that large photos are cut into, in pixels; what fits"
+        " into 2 GiB of memory if none is given",
+    )
+    return export
+
+
+def run(options: jsonargparse.Namespace) -> int:
+    """Exports."""
+    import tensorflow as tf
+
+    from unet_train.export.formats import TABLE
+    from unet_train.export.run import export
+
+    # An export computes little, and other runtimes are compared on the CPU.
+    tf.config.set_visible_devices([], "GPU")
+    parity = export(
+        options.run_dir,
+        options.output,
+        weights=options.weights,
+        formats=options.formats,
+        photos=options.photos,
+        name=options.name,
+        tile_size=options.tile_size,
+    )
+    for name, found in parity.items():
+        print(
+            f"{options.output}/{TABLE[name].file}: probabilities within"
+            f" {found.difference:.1e} of the predictor's, {found.pixels} of"
+            f" {found.of_pixels:,} mask pixels differ, {found.photos} photos"
+        )
+    return 0

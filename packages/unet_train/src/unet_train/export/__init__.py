@@ -1,0 +1,18 @@
+"""A trained network in forms that need none of these packages.
+
+```python
+from unet_train.export.run import export
+
+export("runs/cats", "exported", formats=["saved_model", "keras"])
+```
+
+`orientation.py` and `decode.py` read a photo's bytes with TensorFlow operations,
+`whole_photo.py` predicts it in tiles, `signatures.py` joins these; `formats.py` writes
+and reopens each form, `parity.py` compares it with `Predictor`, `card.py` describes it.
+"""
+
+FORMATS = ("saved_model", "logits", "keras", "onnx", "litert")
+"""What can be exported; `formats.py` has how."""
+
+DEFAULT_FORMATS = ("saved_model", "logits", "keras")
+"""Those that need no further package."""

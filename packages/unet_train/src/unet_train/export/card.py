@@ -1,0 +1,201 @@
+"""The model card that is written beside an export: `README.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from unet_train.export.formats import TABLE
+from unet_train.export.parity import TOLERANCE, Parity
+from unet_train.export.signatures import PhotoModule
+
+_CONFIG = ("model", "network", "data", "task", "trainer")
+# Where the data lay on somebody's disk is of no use to a reader.
+_LEFT_OUT = ("data_dir",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the card tells beyond the model itself.
+
+    Attributes:
+      config: Of the run.
+      weights: "last" or "best".
+      metrics: Of these weights; None if they were not validated.
+      counts: Images of each split; empty if the dataset is not at hand.
+      compared_on: What the photos of the comparison are.
+      parity: Of each format that was exported.
+    """
+
+    config: Mapping[str, Any]
+    weights: str
+    metrics: Mapping[str, Any] | None
+    counts: Mapping[str, int]
+    compared_on: str
+    parity: Mapping[str, Parity]
+
+
+def make_card(module: PhotoModule, facts: Facts) -> str:
+    """The card, in Markdown."""
+    sections = {
+        "What it is": _what(module, facts),
+        "Data": _data(facts),
+        "Scores": _scores(facts),
+        "Intended use and limits": _use(module.class_names[1]),
+        "Inputs and outputs": _signatures(module, facts),
+        "Loading": _loading(facts),
+        "Agreement with the predictor": _parity(facts),
+        "Licences": _LICENCES,
+        "Configuration": _config(facts),
+    }
+    title = f"# U-Net for {module.class_names[1]}, pixel by pixel\n"
+    return title + "".join(
+        f"\n## {name}\n\n{text}\n" for name, text in sections.items()
+    )
+
+
+def _what(module: PhotoModule, facts: Facts) -> str:
+    predictor, geometry = module.predictor, module.geometry
+    scaled, tiles = "Photos are not scaled.", "Each photo is predicted in one pass."
+    if predictor.image_size is not None:
+        scaled = (
+            f"Photos are scaled to {predictor.image_size} pixels on their longer side"
+            " for the network; the mask is as large as the photo."
+        )
+    if module.largest_tile is not None:
+        tiles = (
+            f"What is larger than {module.largest_tile} pixels squared is predicted in"
+            " overlapping tiles, without seams."
+        )
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("tensorflow", "keras", "unet_train")
+    )
+    return _paragraph(f"""
+        A U-Net (Ronneberger, Fischer and Brox, 2015) of depth {geometry.depth} with
+        "{geometry.padding}" padding and {predictor.model.count_params():,} parameters,
+        which gives each pixel of a photo the probability of {module.class_names[1]}.
+        From {predictor.threshold:g} on the mask has it as {module.class_names[1]}.
+        {scaled} {tiles} The weights are the {facts.weights} ones of the run. Exported
+        with {versions}.""")
+
+
+def _data(facts: Facts) -> str:
+    data = facts.config["data"]
+    rows = [
+        (f"`{data[split]}`", use, facts.counts.get(data[split], "not at hand"))
+        for split, use in (("train_split", "training"), ("eval_split", "validation"))
+    ]
+    return f"""\
+Dataset `{data["name"]}` of TensorFlow Datasets. Mask values {data["foreground"]} are
+foreground, {data["background"]} background; {data["ignored"]} count nowhere.
+
+{_table(("split", "used for", "images"), rows)}"""
+
+
+def _scores(facts: Facts) -> str:
+    if facts.metrics is None:
+        return "These weights had not been validated when they were exported."
+    rows = [
+        (name, f"{value:.4g}" if isinstance(value, float) else value)
+        for name, value in facts.metrics.items()
+    ]
+    return (
+        f"On whole images, every labelled pixel.\n\n{_table(('score', 'value'), rows)}"
+    )
+
+
+def _use(name: str) -> str:
+    return _paragraph(f"""
+        For marking {name} in photos like those of the training data: research,
+        measuring, image editing. Of other kinds of pictures (drawings, X-rays, aerial
+        views) it knows nothing, and answers with some mask all the same. It does not
+        tell one individual from another. Objects much smaller or larger than in
+        training, thin structures and blur are found less well than the scores say. Not
+        for decisions about people, nor where a wrong pixel does harm, without a test
+        on the data in question.""")
+
+
+def _signatures(module: PhotoModule, facts: Facts) -> str:
+    texts = []
+    if "saved_model" in facts.parity:
+        names = " and ".join(f"`{name}`" for name in module.class_names)
+        rows = [
+            ("`serving_default`", "`mask`", "uint8 [H, W]", "0 and 1"),
+            ("", "`probability`", "float32 [H, W]", "of 1"),
+            ("", "`class_names`", "string [2]", f"{names}, of mask values 0 and 1"),
+            ("`png`", "`mask_png_bytes`", "string []", "a PNG of 0 and 255"),
+        ]
+        texts.append(f"""\
+`saved_model` takes `photo`, string []: the bytes of a JPEG, PNG, GIF, WebP or BMP. It
+is turned as its EXIF orientation says; H and W are those of the photo as it is seen.
+
+{_table(("signature", "output", "type", "values"), rows)}
+
+For TensorFlow Serving the folder is the base path of a model. Over REST a photo goes in
+as `{{"inputs": {{"b64": "..."}}}}`.""")
+    if bare := [f"`{TABLE[k].file}`" for k in facts.parity if k != "saved_model"]:
+        geometry = module.geometry
+        lost = f" - {2 * geometry.margin}" if geometry.margin else ""
+        texts.append(
+            _paragraph(f"""
+            {", ".join(bare)}: the network alone. In goes `image`, float32 [N, H, W, 3],
+            RGB of 0 to 255 without further scaling, H and W
+            {geometry.smallest_valid_size} or that and any multiple of {geometry.step}.
+            Out come logits, float32 [N, H{lost}, W{lost}, 1]. Scaling, mirrored
+            borders, tiles, sigmoid and threshold are the caller's.""")
+        )
+    return "\n\n".join(texts)
+
+
+def _loading(facts: Facts) -> str:
+    return "\n\n".join(
+        f"`{TABLE[name].file}`:\n\n```python\n{TABLE[name].loading}\n```"
+        for name in facts.parity
+    )
+
+
+def _parity(facts: Facts) -> str:
+    rows = [
+        (
+            f"`{TABLE[name].file}`",
+            found.photos,
+            f"{found.difference:.1e}",
+            f"{found.pixels} of {found.of_pixels:,}",
+        )
+        for name, found in facts.parity.items()
+    ]
+    text = _paragraph(f"""
+        Each form against the Python predictor of `unet_train`, on
+        {facts.compared_on}. A probability may differ by {TOLERANCE:g}.""")
+    heads = ("", "photos", "largest difference", "mask pixels that differ")
+    return f"{text}\n\n{_table(heads, rows)}"
+
+
+_LICENCES = """\
+If the dataset was built from COCO: its annotations are CC BY 4.0 and ask for
+attribution to the COCO Consortium, which does not own the images. Each image has the
+licence that its photographer chose on Flickr, named in COCO's annotations, many of them
+non-commercial or without derivatives; using them is subject to Flickr's terms too.
+Whether that binds a network trained on them is for whoever publishes it to find out.
+Other data has its own terms. The code that trained and exported it is Apache-2.0."""
+
+
+def _config(facts: Facts) -> str:
+    shown = {key: facts.config[key] for key in _CONFIG if facts.config.get(key)}
+    shown["data"] = {k: v for k, v in shown["data"].items() if k not in _LEFT_OUT}
+    return f"```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```"
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 88, break_on_hyphens=False)
+
+
+def _table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)

@@ -1,0 +1,217 @@
+"""The forms of an export: how each is written, and how it is opened again.
+
+A form added to `TABLE` is at once offered, checked for parity and put on the card.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from unet_train.export.signatures import LogitsModule, PhotoModule
+from unet_train.export.whole_photo import Forward
+
+# Where TensorFlow Serving looks for the first version of a model.
+_VERSION = "1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """One form of an export.
+
+    Attributes:
+      file: Its name in the folder of the export.
+      write: Writes it there.
+      open: The network that lies there, from pixel values to logits; None for the one
+        that takes the bytes of photos.
+      needs: Packages that write or check it, beyond what is installed anyway.
+      extra: Of `unet_train`, that installs these.
+      loading: The lines that a reader loads and calls it with.
+    """
+
+    file: str
+    write: Callable[[PhotoModule, pathlib.Path], None]
+    open: Callable[[pathlib.Path], Forward] | None
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    loading: str
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Refuses forms whose converter is not there.
+
+    Raises:
+      ValueError: A form is unknown or its packages are missing; names the pip extra.
+    """
+    for name in names:
+        if name not in TABLE:
+            raise ValueError(
+                f"There is no format {name!r}. Choose among {', '.join(TABLE)}."
+            )
+        kind = TABLE[name]
+        missing = [each for each in kind.needs if not importlib.util.find_spec(each)]
+        if missing:
+            raise ValueError(
+                f"The format {name!r} needs {' and '.join(missing)}, not installed"
+                f" here. Install it with pip install 'unet_train[{kind.extra}]', or"
+                " leave the format out."
+            )
+
+
+def _write_photo_model(module: PhotoModule, path: pathlib.Path) -> None:
+    tf.saved_model.save(module, path / _VERSION, signatures=module.signatures())
+
+
+def _write_logits(module: PhotoModule, path: pathlib.Path) -> None:
+    bare = LogitsModule(module.predictor.model)
+    tf.saved_model.save(bare, path / _VERSION, signatures=bare.signatures())
+
+
+def _open_logits(path: pathlib.Path) -> Forward:
+    loaded = tf.saved_model.load(path / _VERSION)
+    return lambda tiles: loaded.signatures["serving_default"](image=tiles)["logits"]
+
+
+def _write_keras(module: PhotoModule, path: pathlib.Path) -> None:
+    model = module.predictor.model
+    strangers = sorted(set(_modules(json.loads(model.to_json()))))
+    if strangers:
+        raise ValueError(
+            f"The model has layers or functions of {', '.join(strangers)}, so that its"
+            " .keras file would not load without them. Leave the format keras out, or"
+            " build the network of stock Keras layers."
+        )
+    model.save(path)
+
+
+def _modules(config: Any) -> Iterator[str]:
+    """The modules outside Keras that a saved configuration names."""
+    if isinstance(config, dict):
+        module = config.get("module")
+        if isinstance(module, str) and module.split(".")[0] not in (
+            "keras",
+            "builtins",
+        ):
+            yield module
+        config = list(config.values())
+    if isinstance(config, list):
+        for each in config:
+            yield from _modules(each)
+
+
+def _open_keras(path: pathlib.Path) -> Forward:
+    model = keras.saving.load_model(path, compile=False)
+    return lambda tiles: model(tiles, training=False)
+
+
+def _write_onnx(module: PhotoModule, path: pathlib.Path) -> None:
+    import onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Of Keras about numpy.
+        module.predictor.model.export(path, format="onnx", verbose=False)
+    model = onnx.load(path)
+    graph = model.graph
+    (output,) = graph.output
+    for node in graph.node:
+        node.output[:] = ["logits" if n == output.name else n for n in node.output]
+        node.input[:] = ["logits" if n == output.name else n for n in node.input]
+    output.name = "logits"
+    for value, letters in ((graph.input[0], "NHW"), (output, "Nhw")):
+        for side, letter in zip(
+            value.type.tensor_type.shape.dim, letters, strict=False
+        ):
+            side.dim_param = letter
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _open_onnx(path: pathlib.Path) -> Forward:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def forward(tiles: tf.Tensor) -> tf.Tensor:
+        return tf.constant(session.run(["logits"], {"image": tiles.numpy()})[0])
+
+    return forward
+
+
+def _write_litert(module: PhotoModule, path: pathlib.Path) -> None:
+    module.predictor.model.export(path, format="litert", verbose=False)
+
+
+def _open_litert(path: pathlib.Path) -> Forward:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    (image,) = interpreter.get_input_details()
+    (logits,) = interpreter.get_output_details()
+
+    def forward(tiles: tf.Tensor) -> tf.Tensor:
+        interpreter.resize_tensor_input(image["index"], tuple(tiles.shape))
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(image["index"], np.asarray(tiles))
+        interpreter.invoke()
+        return tf.constant(interpreter.get_tensor(logits["index"]))
+
+    return forward
+
+
+TABLE = {
+    "saved_model": Format(
+        file="saved_model",
+        write=_write_photo_model,
+        open=None,
+        loading="""\
+model = tf.saved_model.load("saved_model/1")
+photo = tf.io.read_file("photo.jpg")
+mask = model.signatures["serving_default"](photo=photo)["mask"]""",
+    ),
+    "logits": Format(
+        file="logits",
+        write=_write_logits,
+        open=_open_logits,
+        loading="""\
+model = tf.saved_model.load("logits/1")
+predict = model.signatures["serving_default"]
+logits = predict(image=tf.constant(pixels))["logits"]""",
+    ),
+    "keras": Format(
+        file="model.keras",
+        write=_write_keras,
+        open=_open_keras,
+        loading="""\
+model = keras.saving.load_model("model.keras", compile=False)
+logits = model(pixels, training=False)""",
+    ),
+    "onnx": Format(
+        file="model.onnx",
+        write=_write_onnx,
+        open=_open_onnx,
+        needs=("tf2onnx", "onnx", "onnxruntime"),
+        extra="onnx",
+        loading="""\
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {"image": pixels})""",
+    ),
+    "litert": Format(
+        file="model.tflite",
+        write=_write_litert,
+        open=_open_litert,
+        needs=("ai_edge_litert",),
+        extra="litert",
+        loading="""\
+model = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
+logits = model.get_signature_runner()(image=pixels)["output_0"]""",
+    ),
+}

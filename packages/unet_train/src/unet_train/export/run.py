@@ -1,0 +1,152 @@
+"""Exports a run: writes each form, compares it, describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from unet_train import run_folder
+from unet_train.export import DEFAULT_FORMATS
+from unet_train.export.card import Facts, make_card
+from unet_train.export.formats import TABLE, check_installed
+from unet_train.export.parity import (
+    Parity,
+    compare,
+    synthetic_photos,
+    validation_photos,
+)
+from unet_train.export.signatures import PhotoModule
+from unet_train.predict import Predictor
+
+CARD = "README.md"
+
+
+def export(
+    run_dir: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    weights: run_folder.Weights = "last",
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    photos: Sequence[str | os.PathLike[str]] = (),
+    name: str = "foreground",
+    tile_size: int | None = None,
+) -> dict[str, Parity]:
+    """Writes a folder with a network in several forms and a card.
+
+    The folder appears whole, once every form has been compared with `Predictor`, or not
+    at all.
+
+    Args:
+      run_dir: The folder that `fit` wrote.
+      output: The folder to write; may exist if it is empty.
+      weights: "last" or "best".
+      formats: Among `unet_train.export.FORMATS`.
+      photos: To compare on; none for ten validation images of the run's dataset, or for
+        ten synthetic pictures where that is not at hand.
+      name: What the network finds, for class names and card.
+      tile_size: Side of the tiles that large photos are cut into; None for what fits
+        into 2 GiB of memory.
+
+    Returns:
+      How each form compares.
+
+    Raises:
+      ValueError: There is no run, no converter or no such format, the folder is not
+        empty, a photo cannot be read, or a form does not agree with the predictor.
+    """
+    output = pathlib.Path(os.path.abspath(output))
+    check_installed(formats)
+    _check_empty(output)
+    config = run_folder.read_config(run_dir)
+    predictor = Predictor.load(run_dir, weights)
+    module = PhotoModule(predictor, ("background", name), tile_size=tile_size)
+    partial = output.with_name(f"partial.{output.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            compared_on, files = _photos(photos, config, pathlib.Path(folder))
+            parity = {
+                name: _write(name, partial, module, files)
+                for name in dict.fromkeys(formats)
+            }
+        facts = Facts(
+            config=config,
+            weights=weights,
+            metrics=_metrics(pathlib.Path(run_dir), weights),
+            counts=_counts(config["data"]),
+            compared_on=compared_on,
+            parity=parity,
+        )
+        (partial / CARD).write_text(make_card(module, facts))
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return parity
+
+
+def _check_empty(output: pathlib.Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(
+            f"{output} exists and is not an empty folder. Give another --output, or"
+            " move it away: an export never overwrites."
+        )
+
+
+def _write(
+    name: str, folder: pathlib.Path, module: PhotoModule, files: list[pathlib.Path]
+) -> Parity:
+    kind = TABLE[name]
+    path = folder / kind.file
+    try:
+        kind.write(module, path)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # A converter may fail with anything.
+        raise RuntimeError(
+            f"The network cannot be written as {name}: {type(error).__name__}: {error}."
+            " Leave that format out."
+        ) from error
+    return compare(kind, path, module, files)
+
+
+def _photos(
+    given: Sequence[str | os.PathLike[str]],
+    config: dict[str, dict[str, Any]],
+    folder: pathlib.Path,
+) -> tuple[str, list[pathlib.Path]]:
+    """What to compare on, and a word on what it is."""
+    if given:
+        return "photos given to the export", [pathlib.Path(path) for path in given]
+    if found := validation_photos(config["data"], folder):
+        return "validation images of its dataset, written as JPEG", found
+    return (
+        "synthetic pictures in all EXIF orientations, its dataset not being at hand",
+        synthetic_photos(folder),
+    )
+
+
+def _metrics(run_dir: pathlib.Path, weights: str) -> dict[str, Any] | None:
+    """The scores of these weights, if they have been validated."""
+    folder = run_folder._best(run_dir) if weights == "best" else run_dir
+    try:
+        return dict(json.loads((folder / run_folder.METRICS).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _counts(data: dict[str, Any]) -> dict[str, int]:
+    """Images of the splits that the run used; nothing if the dataset is not here."""
+    from unet_train.data import SegmentationData
+
+    try:
+        found = SegmentationData(**data)
+        splits = (found.options.train_split, found.options.eval_split)
+        return {split: found.count(split) for split in splits}
+    except (ValueError, OSError):
+        return {}

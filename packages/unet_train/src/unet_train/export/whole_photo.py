@@ -1,0 +1,167 @@
+"""What `Predictor` does with a photo's pixels, in TensorFlow operations.
+
+```python
+whole = WholePhoto(forward, geometry, image_size=640, largest_tile=572)
+probability = whole(pixels)  # uint8 [H, W, 3] -> float32 [H, W]
+```
+
+Traced into a graph it needs no Python; called eagerly, `forward` may be anything, such
+as the session of another runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from unet_core.geometry import Geometry
+from unet_train import augment
+
+Forward = Callable[[tf.Tensor], tf.Tensor]
+"""Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', 1]."""
+
+
+class WholePhoto:
+    """Scales a photo, predicts it in tiles that leave no seams, scales the result back.
+
+    The tiles are those of `unet_core.TiledPredictor`, one at a time: they start at
+    multiples of 2^depth, and of each is used what sees all of its surroundings.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        geometry: Geometry,
+        *,
+        image_size: int | None,
+        largest_tile: int | None,
+    ) -> None:
+        """Does nothing yet.
+
+        Args:
+          forward: The network.
+          geometry: Of the network.
+          image_size: Longer side in pixels that photos are scaled to; None for none.
+          largest_tile: Side of the largest tiles, a valid size; None for one pass over
+            the whole photo whatever its size.
+        """
+        self._forward = forward
+        self._geometry = geometry
+        self._image_size = image_size
+        self._largest_tile = largest_tile
+
+    def __call__(self, photo: tf.Tensor) -> tf.Tensor:
+        """Probability of foreground, float32 [H, W], of uint8 [H, W, 3]."""
+        if self._image_size is None:
+            return tf.nn.sigmoid(self._logits(photo))
+        size = augment.scaled_size(tf.shape(photo), self._image_size)
+        scaled = tf.nn.sigmoid(self._logits(augment.resize_image(photo, size)))
+        return tf.image.resize(scaled[..., tf.newaxis], tf.shape(photo)[:2])[..., 0]
+
+    def _logits(self, image: tf.Tensor) -> tf.Tensor:
+        """float32 [H, W]."""
+        height, width = tf.unstack(tf.shape(image)[:2])
+        tile_height, tile_width = self._tile_shape(height, width)
+        rows = self._spans(height, tile_height)
+        columns = self._spans(width, tile_width)
+
+        def piece(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+            """What one tile gives, [W of the piece, H of the piece]."""
+            y, x = rows[row], columns[column]
+            places = self._places(y[0], tile_height, height)
+            tile = tf.gather(image, places)
+            places = self._places(x[0], tile_width, width)
+            tile = tf.cast(tf.gather(tile, places, axis=1), tf.float32)
+            logits = self._forward(tile[tf.newaxis])[0, ..., 0]
+            top, left = y[1] - y[0], x[1] - x[0]
+            used = logits[top : top + y[2] - y[1], left : left + x[2] - x[1]]
+            return tf.transpose(used)
+
+        def band(row: tf.Tensor) -> tf.Tensor:
+            """All tiles side by side, [H of the band, W]."""
+            pieces = _join(_count(columns), lambda column: piece(row, column))
+            return tf.transpose(pieces)
+
+        return _join(_count(rows), band)
+
+    def _places(self, start: tf.Tensor, count: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """The pixels of a tile along one axis, mirrored at both ends of the image."""
+        start -= self._geometry.margin
+        return augment.mirrored_index(tf.range(start, start + count), size)
+
+    def _tile_shape(
+        self, height: tf.Tensor, width: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Height and width of the tiles for an image, at most those of one pass."""
+        whole = [self._tile_for_output(size) for size in (height, width)]
+        if self._largest_tile is None:
+            return whole[0], whole[1]
+        one_pass = whole[0] * whole[1] <= self._largest_tile**2
+        tile = [
+            tf.where(one_pass, whole_side, self._even_tile(size, whole_side))
+            for size, whole_side in zip((height, width), whole, strict=True)
+        ]
+        return tile[0], tile[1]
+
+    def _even_tile(self, size: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+        """The shortest tile that needs no more passes than the largest would."""
+        assert self._largest_tile is not None
+        step, seam = self._geometry.step, self._geometry.seam
+        used = (self._largest_tile - self._border) // step * step
+        count = _round_up(size, used) // used
+        needed = _round_up(size, count * step) // count
+        even = self._tile_for_output(needed + 2 * seam)
+        return tf.where(whole <= self._largest_tile, whole, tf.minimum(even, whole))
+
+    @property
+    def _border(self) -> int:
+        """What of a tile's input has no part in the output used, both sides."""
+        return 2 * (self._geometry.margin + self._geometry.seam)
+
+    def _tile_for_output(self, size: tf.Tensor) -> tf.Tensor:
+        """The smallest valid side whose output has at least `size` pixels."""
+        smallest = self._geometry.smallest_valid_size
+        missing = tf.maximum(size + 2 * self._geometry.margin - smallest, 0)
+        return smallest + _round_up(missing, self._geometry.step)
+
+    def _spans(self, size: tf.Tensor, tile: tf.Tensor) -> tf.Tensor:
+        """The tiles along one axis, int32 [tiles, 3].
+
+        Of each: where its output begins, and first and end of what is used of that, all
+        in pixels of the image.
+        """
+        step, seam = self._geometry.step, self._geometry.seam
+        last = self._tile_for_output(size) - tile
+        given = tile - 2 * self._geometry.margin - seam
+        used = tf.maximum((tile - self._border) // step * step, 1)
+        furthest = tf.maximum(tf.minimum(last, size - given), 0)
+        starts = tf.minimum(
+            tf.range(_round_up(furthest, used) // used + 1) * used, last
+        )
+        ends = tf.where(starts == last, size, tf.minimum(starts + given, size))
+        firsts = tf.concat([[0], ends[:-1]], axis=0)
+        return tf.stack([starts, firsts, ends], axis=1)
+
+
+def _count(spans: tf.Tensor) -> tf.Tensor:
+    """How many tiles there are."""
+    return tf.shape(spans)[0]
+
+
+def _join(count: tf.Tensor, make: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """What is made of 0 to count - 1, one after the other, joined along axis 0."""
+    pieces = tf.TensorArray(
+        tf.float32, count, infer_shape=False, element_shape=(None, None)
+    )
+    _, pieces = tf.while_loop(
+        lambda index, _: index < count,
+        lambda index, pieces: (index + 1, pieces.write(index, make(index))),
+        (0, pieces),
+        parallel_iterations=1,  # Memory for one tile.
+    )
+    return tf.ensure_shape(pieces.concat(), (None, None))
+
+
+def _round_up(value: tf.Tensor, multiple: tf.Tensor | int) -> tf.Tensor:
+    return -(-value // multiple) * multiple
