@@ -19,10 +19,12 @@ PACKAGES = {
     "unet_core": [],
     "unet_train": ["unet_core"],
 }
+# What is optional, and tested.
+EXTRAS = {"unet_train": "[heic,litert,onnx]"}
 # dill: the class with which TFDS tests builders imports it.
 TEST_TOOLS = ["pytest", "hypothesis", "dill"]
-# What tests compare with, and what is optional.
-PEERS = {"unet_train": ["scikit-learn", "pillow-heif"]}
+# What tests compare with.
+PEERS = {"unet_train": ["scikit-learn"]}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
 SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -71,8 +73,9 @@ def tests(session: nox.Session, package: str) -> None:
     if package == "integration":
         install(session, list(PACKAGES), *TEST_TOOLS, *NOTEBOOK_TOOLS)
     else:
+        itself = package + EXTRAS.get(package, "")
         peers = PEERS.get(package, [])
-        install(session, [*PACKAGES[package], package], *TEST_TOOLS, *peers)
+        install(session, [*PACKAGES[package], itself], *TEST_TOOLS, *peers)
         check_alone(session, package)
     session.run("pytest", f"tests/{package}", *session.posargs, env=QUIET)
 

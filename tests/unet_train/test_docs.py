@@ -27,7 +27,7 @@ GUIDES = [
     "docs/writing_a_callback.md",
     "docs/distributed.md",
 ]
-PAGES = [*GUIDES, "README.md", "packages/unet_train/README.md"]
+PAGES = [*GUIDES, "docs/exporting.md", "README.md", "packages/unet_train/README.md"]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 
@@ -125,13 +125,11 @@ def test_the_network_and_the_loss_of_the_guide_train(
 
 def commands():
     """Every call of `unet-train` that the pages show."""
+    call = rf"unet-train ((?:{'|'.join(cli.COMMANDS)}).*)"
     for page in PAGES:
         for language in ("sh", "yaml"):
             for code in blocks(page, language):
-                joined = re.sub(r"\\\n\s*", "", code)
-                yield from re.findall(
-                    r"unet-train ((?:fit|find|eval|comp|pred).*)", joined
-                )
+                yield from re.findall(call, re.sub(r"\\\n\s*", "", code))
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))

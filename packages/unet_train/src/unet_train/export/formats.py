@@ -118,9 +118,11 @@ def _write_onnx(module: PhotoModule, path: pathlib.Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Of Keras about numpy.
-        module.predictor.model.export(path, format="onnx", verbose=False)
-    model = onnx.load(path)
-    graph = model.graph
+        model = module.predictor.model
+        image = keras.InputSpec("float32", model.inputs[0].shape, name="image")
+        model.export(path, format="onnx", verbose=False, input_signature=[image])
+    found = onnx.load(path)
+    graph = found.graph
     (output,) = graph.output
     for node in graph.node:
         node.output[:] = ["logits" if n == output.name else n for n in node.output]
@@ -131,8 +133,8 @@ def _write_onnx(module: PhotoModule, path: pathlib.Path) -> None:
             value.type.tensor_type.shape.dim, letters, strict=False
         ):
             side.dim_param = letter
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    onnx.checker.check_model(found)
+    onnx.save(found, path)
 
 
 def _open_onnx(path: pathlib.Path) -> Forward:

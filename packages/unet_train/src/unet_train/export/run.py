@@ -72,7 +72,7 @@ def export(
         with tempfile.TemporaryDirectory() as folder:
             compared_on, files = _photos(photos, config, pathlib.Path(folder))
             parity = {
-                name: _write(name, partial, module, files)
+                name: _write_and_compare(name, partial, module, files)
                 for name in dict.fromkeys(formats)
             }
         facts = Facts(
@@ -98,21 +98,21 @@ def _check_empty(output: pathlib.Path) -> None:
         )
 
 
-def _write(
+def _write_and_compare(
     name: str, folder: pathlib.Path, module: PhotoModule, files: list[pathlib.Path]
 ) -> Parity:
     kind = TABLE[name]
     path = folder / kind.file
     try:
         kind.write(module, path)
+        return compare(kind, path, module, files)
     except (ValueError, OSError):
         raise
-    except Exception as error:  # A converter may fail with anything.
+    except Exception as error:  # A converter or a runtime may fail with anything.
         raise RuntimeError(
-            f"The network cannot be written as {name}: {type(error).__name__}: {error}."
-            " Leave that format out."
+            f"The network cannot be exported as {name}: {type(error).__name__}: {error}"
+            "\nLeave that format out."
         ) from error
-    return compare(kind, path, module, files)
 
 
 def _photos(
