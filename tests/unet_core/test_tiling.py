@@ -131,6 +131,18 @@ def test_tiles_are_batched_as_the_budget_allows():
     assert seen == [5, 10, 12]
 
 
+def test_the_largest_tile_keeps_within_the_budget():
+    model = random_model(1)
+    budget = 61 * 61 * tiling._bytes_a_pixel(model)
+    assert TiledPredictor(model, memory_budget=budget).largest_tile == 60
+    smallest = TiledPredictor(model, memory_budget=1).largest_tile
+    TiledPredictor(model, tile_size=smallest)
+    with pytest.raises(ValueError, match=f"Use {smallest} or more"):
+        TiledPredictor(model, tile_size=smallest - 2)
+    grouped = random_model(1, norm="group", groups=2)
+    assert TiledPredictor(grouped).largest_tile is None
+
+
 def test_writes_into_what_it_is_given(tmp_path):
     model, image = random_model(1), random_image(50, 70)
     out = np.memmap(tmp_path / "out", np.float32, "w+", shape=(50, 70, 1))

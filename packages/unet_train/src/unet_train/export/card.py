@@ -91,11 +91,11 @@ def _data(facts: Facts) -> str:
         (f"`{data[split]}`", use, facts.counts.get(data[split], "not at hand"))
         for split, use in (("train_split", "training"), ("eval_split", "validation"))
     ]
-    return f"""\
-Dataset `{data["name"]}` of TensorFlow Datasets. Mask values {data["foreground"]} are
-foreground, {data["background"]} background; {data["ignored"]} count nowhere.
-
-{_table(("split", "used for", "images"), rows)}"""
+    text = _paragraph(f"""
+        Dataset `{data["name"]}` of TensorFlow Datasets. Mask values
+        {data["foreground"]} are foreground, {data["background"]} background;
+        {data["ignored"]} count nowhere.""")
+    return f"{text}\n\n{_table(('split', 'used for', 'images'), rows)}"
 
 
 def _scores(facts: Facts) -> str:

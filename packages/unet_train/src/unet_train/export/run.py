@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from unet_train.export.parity import (
     validation_photos,
 )
 from unet_train.export.signatures import PhotoModule
+from unet_train.photos import read_photo
 from unet_train.predict import Predictor
 
 CARD = "README.md"
@@ -65,16 +65,16 @@ def export(
     config = run_folder.read_config(run_dir)
     predictor = Predictor.load(run_dir, weights)
     module = PhotoModule(predictor, ("background", name), tile_size=tile_size)
-    partial = output.with_name(f"partial.{output.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            compared_on, files = _photos(photos, config, pathlib.Path(folder))
-            parity = {
-                name: _write_and_compare(name, partial, module, files)
-                for name in dict.fromkeys(formats)
-            }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output, so that it can be moved there in one go.
+    with tempfile.TemporaryDirectory(prefix="partial.", dir=output.parent) as scratch:
+        whole = pathlib.Path(scratch) / output.name
+        whole.mkdir()
+        compared_on, files = _photos(photos, config, pathlib.Path(scratch))
+        parity = {
+            kind: _write_and_compare(kind, whole, module, files)
+            for kind in dict.fromkeys(formats)
+        }
         facts = Facts(
             config=config,
             weights=weights,
@@ -83,10 +83,8 @@ def export(
             compared_on=compared_on,
             parity=parity,
         )
-        (partial / CARD).write_text(make_card(module, facts))
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (whole / CARD).write_text(make_card(module, facts))
+        whole.replace(output)
     return parity
 
 
@@ -122,6 +120,8 @@ def _photos(
 ) -> tuple[str, list[pathlib.Path]]:
     """What to compare on, and a word on what it is."""
     if given:
+        for path in given:
+            read_photo(path)  # Rather now than when much has been converted.
         return "photos given to the export", [pathlib.Path(path) for path in given]
     if found := validation_photos(config["data"], folder):
         return "validation images of its dataset, written as JPEG", found
