@@ -8,6 +8,7 @@ import functools
 import glob
 import os
 import pathlib
+import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
     _register_heic()
     try:
         with PIL.Image.open(path) as picture:
-            upright = PIL.ImageOps.exif_transpose(picture)
+            upright = _upright(picture)
             if upright.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them.
                 deep = np.asarray(upright).astype(np.uint32) >> 8
                 upright = PIL.Image.fromarray(deep.clip(0, 255).astype(np.uint8))
@@ -51,6 +52,14 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
         raise ValueError(
             f"{os.fspath(path)} is not a readable photo: {error}.{cure}"
         ) from error
+
+
+def _upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Turned as its EXIF orientation says; as it is if the EXIF is broken."""
+    try:
+        return PIL.ImageOps.exif_transpose(picture)
+    except (SyntaxError, struct.error):
+        return picture
 
 
 @functools.cache
