@@ -135,10 +135,11 @@ def test_the_largest_tile_keeps_within_the_budget():
     model = random_model(1)
     budget = 61 * 61 * tiling._bytes_a_pixel(model)
     assert TiledPredictor(model, memory_budget=budget).largest_tile == 60
-    smallest = TiledPredictor(model, memory_budget=1).largest_tile
-    TiledPredictor(model, tile_size=smallest)
+    padded = random_model(1, padding="same")
+    smallest = TiledPredictor(padded, memory_budget=1).largest_tile
+    TiledPredictor(padded, tile_size=smallest)
     with pytest.raises(ValueError, match=f"Use {smallest} or more"):
-        TiledPredictor(model, tile_size=smallest - 2)
+        TiledPredictor(padded, tile_size=smallest - 2)
     grouped = random_model(1, norm="group", groups=2)
     assert TiledPredictor(grouped).largest_tile is None
 
