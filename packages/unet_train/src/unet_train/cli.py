@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.commands import compare, evaluate, export, find_lr, fit, predict
+from unet_train.commands import compare, doctor, evaluate, export, find_lr, fit, predict
 from unet_train.options import DataOptions, TrainerOptions
 
 COMMANDS = {
     "fit": fit,
     "find-lr": find_lr,
+    "doctor": doctor,
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,

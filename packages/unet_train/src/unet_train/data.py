@@ -308,7 +308,16 @@ class SegmentationData:
         count = self.count(split)
         return self._examples(split, 0, count if limit is None else limit)
 
+    def raw_examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
+        """As `examples`, but with the dataset's own values in the masks."""
+        count = self.count(split)
+        return self._raw_examples(split, 0, count if limit is None else limit)
+
     def _examples(self, split: str, first: int, count: int) -> Iterator[Example]:
+        for example in self._raw_examples(split, first, count):
+            yield dataclasses.replace(example, mask=self._check_mask(example.mask))
+
+    def _raw_examples(self, split: str, first: int, count: int) -> Iterator[Example]:
         records = self._records(split, with_id=True).skip(first).take(count)
         decoded = records.map(
             lambda record: (*self._decode(record), record["tfds_id"]),
@@ -316,9 +325,7 @@ class SegmentationData:
             deterministic=True,
         ).prefetch(2)
         for image, mask, name in decoded:
-            yield Example(
-                image.numpy(), self._check_mask(mask.numpy()), name.numpy().decode()
-            )
+            yield Example(image.numpy(), mask.numpy(), name.numpy().decode())
 
     def _check_mask(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The mask's labels, 0, 1 and 255."""

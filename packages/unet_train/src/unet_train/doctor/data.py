@@ -1,0 +1,217 @@
+"""Are the data there, and do the masks say what the options take them to say?
+
+Looks at the masks' own values, before options turn them into labels: a mask of 0 and
+255 reads as "background and ignored" by default, and every prediction is black.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from unet_train.data import Example, SegmentationData
+from unet_train.doctor.alignment import boundary_map
+from unet_train.doctor.finding import Finding
+from unet_train.options import DataOptions
+
+# Photos to draw; so many even if they show no outline.
+_DRAWN, _DRAWN_BLANK = 12, 4
+_BACKGROUND, _FOREGROUND, _IGNORED, _STRANGE = 0, 1, 255, 254
+# Below this share of foreground a cost that counts every pixel alike hardly sees it.
+_RARE = 0.01
+# More values than any mask has labels: a picture that was compressed with loss.
+_MANY_VALUES = 16
+
+
+@dataclasses.dataclass
+class Survey:
+    """What was seen of a dataset.
+
+    Attributes:
+      options: What the values are taken to mean.
+      values: int64 [images, 256], pixels of each value in each mask.
+      boundary_maps: float32 [65, 65] each, of the images that have an outline.
+      examples: The first, most of them with an outline, with labels, to be drawn.
+      unlike: Sizes of the first image and mask that differ in size.
+      unreadable: Why the reading ended early.
+    """
+
+    options: DataOptions
+    values: npt.NDArray[np.int64]
+    boundary_maps: list[npt.NDArray[np.float32]]
+    examples: list[Example]
+    unlike: str = ""
+    unreadable: str = ""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Pixels of background, foreground, ignored and of no meaning, [images, 4]."""
+        table = _label_table(self.options)
+        kinds = (_BACKGROUND, _FOREGROUND, _IGNORED, _STRANGE)
+        return np.stack([self.values[:, table == kind].sum(1) for kind in kinds], 1)
+
+
+def look_at(data: SegmentationData, images: int) -> Survey:
+    """Reads the first images of both splits, every pixel of them.
+
+    Args:
+      data: What to look at.
+      images: How many of each split.
+
+    Raises:
+      ValueError: There is no such split.
+    """
+    table = _label_table(data.options)
+    counts: list[npt.NDArray[np.int64]] = []
+    survey = Survey(data.options, np.zeros((0, 256), np.int64), [], [])
+    for split in (data.options.train_split, data.options.eval_split):
+        before = len(counts)
+        try:
+            for example in data.raw_examples(split, min(images, data.count(split))):
+                counts.append(np.bincount(example.mask.ravel(), minlength=256))
+                _add(survey, Example(example.image, table[example.mask]))
+        except tf.errors.OpError as error:
+            reason = error.message.splitlines()[0]
+            survey.unreadable = (
+                f"record {len(counts) - before + 1} of the split {split!r} cannot be"
+                f" read ({reason})"
+            )
+        if len(counts) == before and not survey.unreadable:
+            survey.unreadable = f"the split {split!r} has no images"
+    survey.values = np.stack(counts) if counts else survey.values
+    return survey
+
+
+def check_values(survey: Survey) -> list[Finding]:
+    """Whether images can be read, and what values the masks have."""
+    if survey.unreadable:
+        cure = "Build the dataset again, or correct the split."
+        return [Finding("data", "fault", survey.unreadable, cure)]
+    if survey.unlike:
+        cure = "Build the dataset with masks as large as their images."
+        return [Finding("data", "fault", survey.unlike, cure)]
+    count = len(survey.values)
+    findings = [Finding("data", "ok", f"{count} images and masks were read")]
+    options, pixels = survey.options, survey.values.sum(0)
+    present = np.flatnonzero(pixels).tolist()
+    seen = ", ".join(
+        f"{value} ({share(pixels[value] / pixels.sum())})" for value in present[:6]
+    ) + (f" and {len(present) - 6} more" if len(present) > 6 else "")
+    strange = int(survey.labels[:, 3].sum())
+    fault = ""
+    if strange and len(present) > _MANY_VALUES:
+        fault = (
+            f"the masks have {len(present)} different values, as pictures have that"
+            " were compressed with loss or resized smoothly"
+        )
+        cure = "Store masks as PNG with one value for each label."
+    elif strange or not survey.labels[:, 1].any():
+        fault, cure = _misread(present, options)
+    if fault:
+        findings.append(Finding("mask values", "fault", f"{fault}: {seen}", cure))
+    else:
+        findings.append(
+            Finding("mask values", "ok", f"the masks have the values {seen}")
+        )
+    return findings
+
+
+def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
+    """What masks with these values are, whose foreground the options do not find."""
+    named = (
+        f"foreground is {options.foreground}, background {options.background}, ignored"
+        f" {options.ignored}"
+    )
+    known = {*options.foreground, *options.background, *options.ignored}
+    strange = [value for value in present if value not in known]
+    objects = strange or [value for value in present if value in options.ignored]
+    if not objects:
+        return (
+            f"all masks are empty where {named}",
+            "Build the dataset with the categories that you look for, or look at more"
+            " images (--images).",
+        )
+    if len(objects) == 1 and not set(present) & set(options.foreground):
+        kind = " and ".join(map(str, sorted({*options.background, *objects})))
+        ignored = [each for each in options.ignored if each not in objects]
+        return (
+            f"the masks are of {kind}, but {named}",
+            f'Set --data.foreground "{objects}" --data.ignored "{ignored}".',
+        )
+    return (
+        f"the values {objects} of the masks are not named, or nothing is foreground:"
+        f" {named}",
+        "Name every value with --data.foreground, --data.background and"
+        " --data.ignored.",
+    )
+
+
+def check_foreground(survey: Survey) -> Finding:
+    """How much there is to find, in how many images."""
+    labels = survey.labels
+    labelled = labels[:, :2].sum(1)
+    part = labels[:, 1].sum() / max(labelled.sum(), 1)
+    without = int((labels[:, 1] == 0).sum())
+    empty = int((labelled == 0).sum())
+    text = (
+        f"{share(part)} of the labelled pixels are foreground; {without} of"
+        f" {len(labels)} images have none"
+    )
+    if empty:
+        return Finding(
+            "foreground",
+            "warning",
+            f"{text}, and {empty} have nothing but ignored pixels",
+            "Leave out images without labels.",
+        )
+    if part < _RARE:
+        return Finding(
+            "foreground",
+            "warning",
+            f"{text}: so little that the cheapest prediction is black",
+            "Train with --task.loss bce_dice, or with fewer images without foreground.",
+        )
+    if part > 0.9:
+        return Finding(
+            "foreground",
+            "warning",
+            f"{text}: so much that the masks may be inverted",
+            "Look at alignment.png; swap --data.foreground and --data.background.",
+        )
+    return Finding("foreground", "ok", text)
+
+
+def share(part: float) -> str:
+    """A share as a percentage of two or three digits.
+
+    >>> share(0.123), share(0.00123)
+    ('12.3%', '0.12%')
+    """
+    return f"{part:.1%}" if part >= 0.01 or part == 0 else f"{part:.2%}"
+
+
+def _add(survey: Survey, example: Example) -> None:
+    if example.image.shape[:2] != example.mask.shape[:2]:
+        image, mask = (part.shape[:2] for part in (example.image, example.mask))
+        survey.unlike = survey.unlike or (
+            f"an image of {image[0]} x {image[1]} pixels has a mask of"
+            f" {mask[0]} x {mask[1]}"
+        )
+        return
+    found = boundary_map(example.image, example.mask[..., 0])
+    if found is not None:
+        survey.boundary_maps.append(found)
+    if len(survey.examples) < (_DRAWN_BLANK if found is None else _DRAWN):
+        survey.examples.append(example)
+
+
+def _label_table(options: DataOptions) -> npt.NDArray[np.uint8]:
+    """The label of each value of a mask, 254 where the options name none."""
+    table = np.full(256, _STRANGE, np.uint8)
+    table[options.background] = _BACKGROUND
+    table[options.foreground] = _FOREGROUND
+    table[options.ignored] = _IGNORED
+    return table

@@ -1,0 +1,210 @@
+"""Can the network learn one batch by heart? If not, no amount of training will help.
+
+The task's own loss and optimizer train on one batch, as it is, at a constant rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from unet_train.doctor.finding import Finding
+from unet_train.schedule import WarmUp
+
+if TYPE_CHECKING:
+    from unet_train.data import SegmentationData
+    from unet_train.task import Batch, SegmentationTask
+
+# The search for a batch with foreground and background ends after so many.
+_BATCHES = 16
+_LEARNED = 0.9
+_LOOK_EVERY = 10
+# A part of the first cost, below which it fell clearly.
+_FELL = 0.8
+# Logits of which no network of sane weights is capable.
+_HUGE = 1e4
+
+
+@dataclasses.dataclass(frozen=True)
+class Overfit:
+    """What came of training on one batch.
+
+    Attributes:
+      costs: Of each step; the last is not finite if that ended it.
+      ious: Of the batch, by batch statistics: before the first step, after every tenth
+        and the last.
+      logits: float32, of all pixels before the first step and after the last.
+      broke: What was no longer finite: "loss", "weights", or "" if all is.
+      seconds_a_step: Measured without the first, which compiles.
+      foreground: Share of foreground in the batch.
+    """
+
+    costs: list[float]
+    ious: list[float]
+    logits: npt.NDArray[np.float32]
+    broke: str
+    seconds_a_step: float
+    foreground: float
+
+
+def overfit_one_batch(
+    task: SegmentationTask, data: SegmentationData, *, steps: int, seed: int
+) -> Overfit:
+    """Trains on one batch until it is learned or the steps are over.
+
+    The task is spoilt by it: its weights are trained and its schedule replaced.
+
+    Args:
+      task: With the precision set.
+      data: Where the batch comes from: the first that has enough of both labels.
+      steps: At most so many.
+      seed: Of order, crops and augmentation.
+    """
+    task.check_tile_size(data.options.tile_size)
+    options = task.options
+    kept = options.schedule if isinstance(options.schedule, dict) else "constant"
+    task.schedule = WarmUp(options.learning_rate, schedule=kept, warmup_steps=0)
+    task.optimizer.learning_rate = task.schedule
+    task.build_optimizer()
+    batch, foreground = _choose_batch(task, data, seed)
+    step = tf.function(task.train_step)
+    first = _logits(task, batch)
+    costs: list[float] = []
+    ious = [_iou(first, batch)]
+    seconds: list[float] = []
+    broke = ""
+    for number in range(1, steps + 1):
+        before = [tf.identity(weight.value) for weight in task.model.weights]
+        start = time.perf_counter()
+        log = {name: float(value) for name, value in step(batch).items()}
+        seconds.append(time.perf_counter() - start)
+        costs.append(log["cost"])
+        if not np.isfinite(log["cost"]) or _has_bad_gradient(task, log):
+            for weight, value in zip(task.model.weights, before, strict=True):
+                weight.assign(value)
+            broke = "loss" if _is_sane(_logits(task, batch)) else "weights"
+            break
+        if number % _LOOK_EVERY == 0 or number == steps:
+            ious.append(_iou(_logits(task, batch), batch))
+            if ious[-1] >= _LEARNED and costs[-1] < _FELL * costs[0]:
+                break
+    return Overfit(
+        costs=costs,
+        ious=ious,
+        logits=np.concatenate([first.ravel(), _logits(task, batch).ravel()]),
+        broke=broke,
+        seconds_a_step=float(np.median(seconds[1:] or seconds)),
+        foreground=foreground,
+    )
+
+
+def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Finding:
+    """Whether the batch was learned.
+
+    Args:
+      overfit: What came of it.
+      learning_rate: Of the task.
+      loss: Of the task, as in its options.
+    """
+    costs, ious, count = overfit.costs, overfit.ious, len(overfit.costs)
+    course = (
+        f"one batch, {count} steps: cost {costs[0]:.3g} to {costs[-1]:.3g}, IoU"
+        f" {ious[0]:.2f} to {ious[-1]:.2f}"
+    )
+
+    def fault(text: str, cure: str) -> Finding:
+        return Finding("learning", "fault", text, cure)
+
+    if overfit.broke == "loss":
+        return fault(
+            f"the loss {loss} gives {costs[-1]}, or gradients that are no numbers, at"
+            f" step {count}, from logits that are finite",
+            "Correct that loss (logarithms, roots and divisions of 0), or train with"
+            " --task.loss bce.",
+        )
+    if overfit.broke:
+        lower = f"--task.learning_rate {min(learning_rate / 10, 1e-3):.0e}"
+        return fault(
+            f"the weights explode at learning rate {learning_rate:g}: the cost is"
+            f" {costs[-1]} at step {count} of one batch",
+            f"Set {lower} (`unet-train find-lr` proposes one), --task.clip_norm 1, or"
+            " --trainer.precision float32.",
+        )
+    if overfit.foreground == 0:
+        return Finding(
+            "learning",
+            "warning",
+            f"none of the first {_BATCHES} batches has foreground",
+            "Set a larger --data.tile_size or --data.batch_size.",
+        )
+    if np.ptp(overfit.logits[len(overfit.logits) // 2 :]) == 0:
+        return fault(
+            f"the network gives every pixel the same logit ({course})",
+            "Look for a layer that gives only zeros, or set a lower"
+            " --task.learning_rate.",
+        )
+    if costs[-1] > 2 * abs(costs[0]) + 1:
+        return fault(
+            f"the cost rises at learning rate {learning_rate:g} ({course})",
+            "Let `unet-train find-lr` propose a --task.learning_rate.",
+        )
+    if costs[-1] > costs[0] - (1 - _FELL) * abs(costs[0]) and ious[-1] < _LEARNED:
+        return fault(
+            f"the network cannot learn a single batch by heart ({course})",
+            "Let `unet-train find-lr` propose a --task.learning_rate; if that does not"
+            " help, look at the masks in alignment.png.",
+        )
+    if ious[-1] < 0.5:
+        return Finding(
+            "learning",
+            "warning",
+            course,
+            "Give it more --steps; set a --task.loss for rare foreground (bce_dice).",
+        )
+    return Finding("learning", "ok", course)
+
+
+def _choose_batch(
+    task: SegmentationTask, data: SegmentationData, seed: int
+) -> tuple[Batch, float]:
+    """Of the first batches the one whose share of foreground is nearest to a half."""
+    batches = data.train_batches(margin=task.margin, seed=seed)
+    seen: list[tuple[Batch, float]] = []
+    for batch in itertools.islice(batches, _BATCHES):
+        foreground, labelled = (
+            int(tf.math.count_nonzero(which))
+            for which in (batch[1] == 1, batch[1] != 255)
+        )
+        seen.append((batch, foreground / max(labelled, 1)))
+        if 0.1 <= seen[-1][1] <= 0.9:
+            break
+    return min(seen, key=lambda each: abs(each[1] - 0.5))
+
+
+def _logits(task: SegmentationTask, batch: Batch) -> npt.NDArray[np.float32]:
+    """Of full size, with the statistics of the batch, as training sees them."""
+    outputs = task.model(batch[0], training=True)
+    outputs = outputs[0] if isinstance(outputs, list) else outputs
+    return np.asarray(outputs, np.float32)
+
+
+def _iou(logits: npt.NDArray[np.float32], batch: Batch) -> float:
+    masks = batch[1].numpy()
+    found, truth = (logits > 0) & (masks != 255), masks == 1
+    return float((found & truth).sum() / max((found | truth).sum(), 1))
+
+
+def _has_bad_gradient(task: SegmentationTask, log: dict[str, float]) -> bool:
+    """With loss scaling an overflow is part of the method."""
+    is_scaled = hasattr(task.optimizer, "dynamic_scale")
+    return not is_scaled and not np.isfinite(log.get("gradient_norm", 0.0))
+
+
+def _is_sane(logits: npt.NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(logits).all() and np.abs(logits).max() < _HUGE)

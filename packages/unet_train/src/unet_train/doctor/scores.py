@@ -1,0 +1,203 @@
+"""What a trained network says of photos it has not seen: logits and threshold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.ImageDraw
+
+from unet_train.data import Example
+from unet_train.doctor.data import share
+from unet_train.doctor.finding import Finding
+from unet_train.metrics import PixelCounts, ThresholdCounts
+from unet_train.predict import Predictor
+
+# Probabilities in float32 tell no more of logits beyond.
+_LIMIT = 16.0
+_EDGES = np.linspace(-_LIMIT, _LIMIT, 129)
+# Below this IoU at its best threshold a network tells little.
+_POOR = 0.3
+_WRONG, _BESIDE = 0.1, 0.03
+_COLORS = {"background": (70, 110, 200), "foreground": (230, 60, 140)}
+
+
+class Scores:
+    """Counts over all labelled pixels of photos.
+
+    Attributes:
+      threshold: Of the predictor.
+      histogram: int64 [2, 128], pixels of background and of foreground by their logit,
+        from -16 to 16.
+      counts: At the predictor's threshold.
+      curve: At many thresholds.
+      not_finite: Pixels whose prediction is no number.
+      lowest: The least logit of a background pixel.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.histogram = np.zeros((2, len(_EDGES) - 1), np.int64)
+        self.counts = PixelCounts()
+        self.curve = ThresholdCounts()
+        self.not_finite = 0
+        self.lowest = np.inf
+
+    def add(
+        self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Counts one photo: labels 0, 1, 255 and probabilities, both [H, W]."""
+        self.not_finite += int(np.count_nonzero(~np.isfinite(probabilities)))
+        probabilities = np.nan_to_num(probabilities)
+        self.counts.add(mask, probabilities >= self.threshold)
+        self.curve.add(mask, probabilities)
+        with np.errstate(divide="ignore"):
+            logits = np.log(probabilities) - np.log1p(-probabilities)
+        logits = logits.clip(-_LIMIT, _LIMIT)
+        for label in (0, 1):
+            chosen = logits[mask == label]
+            self.histogram[label] += np.histogram(chosen, _EDGES)[0]
+            if label == 0 and chosen.size:
+                self.lowest = min(self.lowest, float(chosen.min()))
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """The threshold of the greatest IoU, and that IoU."""
+        curve = self.curve
+        union = curve.foreground + curve.false_positives
+        ious = (curve.true_positives / np.maximum(union, 1))[1:]
+        # The middle of all that are best.
+        place = np.flatnonzero(ious == ious.max())
+        return float(curve.thresholds[1:][place[len(place) // 2]]), float(ious.max())
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Of the logits of background and of foreground."""
+        middle = (_EDGES[:-1] + _EDGES[1:]) / 2
+        background, foreground = (
+            float(middle[np.searchsorted(each.cumsum(), each.sum() / 2)])
+            if each.any()
+            else np.nan
+            for each in self.histogram
+        )
+        return background, foreground
+
+
+def score(predictor: Predictor, examples: Iterable[Example]) -> Scores:
+    """Predicts whole photos at their own resolution, and counts."""
+    scores = Scores(predictor.threshold)
+    for example in examples:
+        scores.add(example.mask[..., 0], predictor.probabilities(example.image))
+    return scores
+
+
+def check_logits(scores: Scores, *, training_iou: float) -> Finding:
+    """Whether the network tells foreground from background at any threshold.
+
+    Args:
+      scores: On validation photos.
+      training_iou: On training tiles.
+    """
+    if scores.not_finite:
+        return Finding(
+            "logits",
+            "fault",
+            f"{scores.not_finite:,} pixels are predicted as not a number",
+            "Go back to an earlier checkpoint and resume with a lower"
+            " --task.learning_rate.",
+        )
+    background, foreground = scores.medians
+    _, best = scores.best
+    counts = scores.counts
+    found = (counts.true_positives + counts.false_positives) / max(counts.pixels, 1)
+    text = (
+        f"median {background:.1f} on background, {foreground:.1f} on foreground; the"
+        f" best IoU at any threshold is {best:.2f}"
+    )
+    if best >= _POOR:
+        return Finding("logits", "ok", text)
+    black = "the masks are black and " if found == 0 else ""
+    if training_iou > best + _POOR:
+        return Finding(
+            "logits",
+            "fault",
+            f"{black}the network knows the training images by heart (IoU"
+            f" {training_iou:.2f} on their tiles) and has learned nothing general:"
+            f" {text}",
+            "Train on more images, or with more augmentation (--data.scale_jitter 0.3"
+            " --data.color_jitter 0.3).",
+        )
+    return Finding(
+        "logits",
+        "fault",
+        f"{black}the network does not tell foreground from background yet (IoU"
+        f" {training_iou:.2f} on training tiles): {text}",
+        "Train longer, at a --task.learning_rate that `unet-train find-lr` proposes;"
+        " where foreground is rare, with --task.loss bce_dice.",
+    )
+
+
+def check_threshold(scores: Scores, run_dir: str | os.PathLike[str]) -> Finding:
+    """Whether another threshold would give much better masks.
+
+    Args:
+      scores: On validation photos.
+      run_dir: The run, to name in the cure.
+    """
+    threshold, best = scores.best
+    counts = scores.counts
+    found = (counts.true_positives + counts.false_positives) / max(counts.pixels, 1)
+    text = (
+        f"{scores.threshold:g} marks {share(found)} of the pixels with IoU"
+        f" {counts.iou:.2f}; the best, {threshold:.2f}, gives {best:.2f}"
+    )
+    loss = best - counts.iou
+    if best < _POOR or loss <= _BESIDE:
+        return Finding("threshold", "ok", text)
+    cure = (
+        f"Set --task.threshold {threshold:.2f}; for this run"
+        f" `threshold: {threshold:.2f}` under `task` in"
+        f" {os.path.join(run_dir, 'config.yaml')}."
+    )
+    if loss <= _WRONG:
+        return Finding("threshold", "warning", text, cure)
+    kind = "high: masks are black" if found == 0 else "high: too little is found"
+    kind = kind if scores.threshold > threshold else "low: too much is found"
+    return Finding("threshold", "fault", f"the threshold is too {kind}, {text}", cure)
+
+
+def draw_histogram(scores: Scores) -> npt.NDArray[np.uint8]:
+    """Pixels by their logit, background above foreground, each to its own scale.
+
+    Returns:
+      uint8 [360, 800, 3], with the threshold as a line.
+    """
+    left, width, top, height = 16, 768, 32, 136
+    picture = PIL.Image.new("RGB", (800, 360), "white")
+    draw = PIL.ImageDraw.Draw(picture)
+    tallest = np.maximum(scores.histogram.max(1, keepdims=True), 1)
+    heights = scores.histogram / tallest * (height - 20)
+    step = width / heights.shape[1]
+    line = np.log(scores.threshold) - np.log1p(-scores.threshold)
+    place = left + (np.clip(line, -_LIMIT, _LIMIT) + _LIMIT) / (2 * _LIMIT) * width
+    for row, (name, color) in enumerate(_COLORS.items()):
+        floor = top + (row + 1) * height
+        total = int(scores.histogram[row].sum())
+        draw.text((left, floor - height), f"{name}: {total:,} pixels", fill=color)
+        for index, bar in enumerate(heights[row]):
+            x = left + index * step
+            if bar:
+                draw.rectangle([x, floor - bar, x + step - 1, floor], fill=color)
+        draw.line([left, floor, left + width, floor], fill="black")
+    bottom = top + 2 * height
+    draw.line([place, top, place, bottom], fill="black", width=2)
+    title = f"pixels by logit; the line is the threshold {scores.threshold:g}"
+    draw.text((left, 10), title, fill="black")
+    for logit in range(-16, 17, 4):
+        x = left + (logit + _LIMIT) / (2 * _LIMIT) * width
+        draw.line([x, bottom, x, bottom + 4], fill="black")
+        draw.text((x - 8, bottom + 6), str(logit), fill="black")
+    return np.asarray(picture)
