@@ -68,11 +68,11 @@ def boundary_map(
 
 
 def _outline(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Foreground beside background; not beside ignored pixels or the image's border."""
+    """Pixels on both sides of it; not beside ignored ones or at the image's border."""
     foreground = mask == 1
     inner = scipy.ndimage.binary_erosion(foreground, border_value=1)
-    near_ignored = scipy.ndimage.binary_dilation(mask == 255, iterations=2)
-    return foreground & ~inner & ~near_ignored
+    outer = scipy.ndimage.binary_dilation(foreground)
+    return outer & ~inner & ~scipy.ndimage.binary_dilation(mask == 255, iterations=2)
 
 
 def measure_shift(maps: Sequence[npt.NDArray[np.float32]]) -> tuple[int, int] | None:
