@@ -13,7 +13,7 @@ import tensorflow as tf
 import yaml
 from pycocotools import mask as coco_mask
 
-from unet_train.cli import main, with_true
+from unet_train.cli import COMMANDS, main, with_true
 
 SMALL = [
     "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
@@ -181,7 +181,7 @@ def test_no_command_says_which_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
-    assert "{fit,find-lr,evaluate,compare,predict,export}" in capsys.readouterr().err
+    assert f"{{{','.join(COMMANDS)}}}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

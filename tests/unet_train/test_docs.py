@@ -27,7 +27,13 @@ GUIDES = [
     "docs/writing_a_callback.md",
     "docs/distributed.md",
 ]
-PAGES = [*GUIDES, "docs/exporting.md", "README.md", "packages/unet_train/README.md"]
+PAGES = [
+    *GUIDES,
+    "docs/exporting.md",
+    "docs/doctor.md",
+    "README.md",
+    "packages/unet_train/README.md",
+]
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 

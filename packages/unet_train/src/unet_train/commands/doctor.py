@@ -32,6 +32,8 @@ _GROUPS = ("data", "model", "task", "trainer")
 _SOFTWARE = "unet-train doctor"
 # Training tiles on which a network is looked at.
 _TILES = 32
+# Steps that tell how long one takes; the first compiles.
+_TIMED = 5
 
 
 def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
@@ -200,6 +202,8 @@ def _examine_before(
     yield doctor.check_learning(
         overfit, learning_rate=task.options.learning_rate, loss=task.options.loss
     )
+    if len(overfit.costs) < _TIMED:
+        return
     yield doctor.forecast_time(
         task.model,
         trainer,

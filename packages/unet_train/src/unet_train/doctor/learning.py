@@ -121,9 +121,10 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
     def fault(text: str, cure: str) -> Finding:
         return Finding("learning", "fault", text, cure)
 
+    name = loss["class_path"] if isinstance(loss, dict) else loss
     if overfit.broke == "loss":
         return fault(
-            f"the loss {loss} gives {costs[-1]}, or gradients that are no numbers, at"
+            f"the loss {name} gives {costs[-1]}, or gradients that are no numbers, at"
             f" step {count}, from logits that are finite",
             "Correct that loss (logarithms, roots and divisions of 0), or train with"
             " --task.loss bce.",

@@ -48,8 +48,8 @@ def check_output_layer(model: keras.Model, lowest: float | None = None) -> Findi
         return Finding(
             "output layer",
             "fault",
-            f"no logit is below 0 (the least is {lowest:.3g}), as if a ReLU or another"
-            " non-negative activation came before the logits",
+            f"no logit is below 0 (the least is {abs(lowest):.3g}), as if a ReLU or"
+            " another non-negative activation came before the logits",
             "Let the network end in a convolution without activation.",
         )
     return Finding("output layer", "ok", "logits can have both signs")

@@ -22,6 +22,7 @@ _EDGES = np.linspace(-_LIMIT, _LIMIT, 129)
 # Below this IoU at its best threshold a network tells little.
 _POOR = 0.3
 _WRONG, _BESIDE = 0.1, 0.03
+_NEARLY_BLACK = 0.05
 _COLORS = {"background": (70, 110, 200), "foreground": (230, 60, 140)}
 
 
@@ -164,8 +165,10 @@ def check_threshold(scores: Scores, run_dir: str | os.PathLike[str]) -> Finding:
     )
     if loss <= _WRONG:
         return Finding("threshold", "warning", text, cure)
-    kind = "high: masks are black" if found == 0 else "high: too little is found"
-    kind = kind if scores.threshold > threshold else "low: too much is found"
+    kind = "low: too much is found"
+    if scores.threshold > threshold:
+        is_black = counts.recall < _NEARLY_BLACK
+        kind = f"high: {'masks are black' if is_black else 'too little is found'}"
     return Finding("threshold", "fault", f"the threshold is too {kind}, {text}", cure)
 
 
