@@ -27,6 +27,8 @@ _LEARNED = 0.9
 _LOOK_EVERY = 10
 # A part of the first cost, below which it fell clearly.
 _FELL = 0.8
+# Fewer steps may be too few to learn anything; IoU below this is worth a look.
+_ENOUGH, _FAIR = 30, 0.5
 # Logits of which no network of sane weights is capable.
 _HUGE = 1e4
 
@@ -155,13 +157,14 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
             f"the cost rises at learning rate {learning_rate:g} ({course})",
             "Let `unet-train find-lr` propose a --task.learning_rate.",
         )
-    if costs[-1] > costs[0] - (1 - _FELL) * abs(costs[0]) and ious[-1] < _LEARNED:
+    fell = costs[-1] < costs[0] - (1 - _FELL) * abs(costs[0])
+    if not fell and ious[-1] < _LEARNED and count >= _ENOUGH:
         return fault(
             f"the network cannot learn a single batch by heart ({course})",
             "Let `unet-train find-lr` propose a --task.learning_rate; if that does not"
             " help, look at the masks in alignment.png.",
         )
-    if ious[-1] < 0.5:
+    if ious[-1] < _FAIR:
         return Finding(
             "learning",
             "warning",

@@ -23,6 +23,9 @@ _MEMORY = pathlib.Path("/proc/meminfo")
 _INSTALL = "Install it with `pip install 'unet_train[cuda]'`."
 # Numbers kept for each weight: itself, its gradient, Adam's two moments.
 _COPIES_OF_A_WEIGHT = 4
+# The peak has gradients of outputs and work space besides. Measured on four networks on
+# a CPU: 1.37 to 1.52 times what is counted.
+_PEAK = 1.5
 
 
 def check_gpu(device: Device) -> Finding:
@@ -124,7 +127,7 @@ def _has_package(name: str) -> bool:
 
 
 def training_bytes(model: keras.Model, *, tile_size: int, batch_size: int) -> int:
-    """About what a step holds: all outputs of layers, weights, gradients, moments.
+    """About the most that a step holds: outputs of layers, weights, gradients, moments.
 
     Args:
       model: With its precision set.
@@ -140,7 +143,7 @@ def training_bytes(model: keras.Model, *, tile_size: int, batch_size: int) -> in
         for layer, shape in zip(layers, shapes, strict=True)
     )
     weights = sum(math.prod(weight.shape) for weight in model.weights)
-    return int(outputs + _COPIES_OF_A_WEIGHT * 4 * weights)
+    return int(_PEAK * (outputs + _COPIES_OF_A_WEIGHT * 4 * weights))
 
 
 def available_bytes() -> int | None:
