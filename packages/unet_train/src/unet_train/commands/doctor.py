@@ -52,6 +52,12 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         help="of the end, or of the best validation (callback BestModels)",
     )
     doctor.add_argument(
+        "--threshold",
+        type=float | None,
+        default=None,
+        help="in place of the run's own",
+    )
+    doctor.add_argument(
         "--images", type=int, default=100, help="how many of each split to look at"
     )
     doctor.add_argument(
@@ -224,7 +230,9 @@ def _examine_run(
     from unet_train.predict import Predictor
 
     try:
-        predictor = Predictor.load(options.run_dir, options.weights)
+        predictor = Predictor.load(
+            options.run_dir, options.weights, threshold=options.threshold
+        )
     except ValueError as error:
         cure = "Let it train on (`unet-train fit ... --resume`) and ask again."
         yield doctor.Finding("weights", "fault", str(error).rstrip("."), cure)

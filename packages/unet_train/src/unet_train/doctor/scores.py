@@ -67,12 +67,10 @@ class Scores:
     @property
     def best(self) -> tuple[float, float]:
         """The threshold of the greatest IoU, and that IoU."""
-        curve = self.curve
-        union = curve.foreground + curve.false_positives
-        ious = (curve.true_positives / np.maximum(union, 1))[1:]
-        # The middle of all that are best.
-        place = np.flatnonzero(ious == ious.max())
-        return float(curve.thresholds[1:][place[len(place) // 2]]), float(ious.max())
+        threshold = self.curve.best_threshold()
+        place = int(np.searchsorted(self.curve.thresholds, threshold))
+        union = self.curve.foreground + self.curve.false_positives[place]
+        return threshold, float(self.curve.true_positives[place] / max(union, 1))
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -159,9 +157,9 @@ def check_threshold(scores: Scores, run_dir: str | os.PathLike[str]) -> Finding:
     if best < _POOR or loss <= _BESIDE:
         return Finding("threshold", "ok", text)
     cure = (
-        f"Set --task.threshold {threshold:.2f}; for this run"
-        f" `threshold: {threshold:.2f}` under `task` in"
-        f" {os.path.join(run_dir, 'config.yaml')}."
+        f"Predict with `unet-train predict --run_dir {run_dir} --threshold"
+        f" {threshold:.2f}`, and train with --task.threshold left out, so that it is"
+        " chosen on held-out images."
     )
     if loss <= _WRONG:
         return Finding("threshold", "warning", text, cure)
