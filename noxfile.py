@@ -22,7 +22,9 @@ PACKAGES = {
 # What is optional, and tested.
 EXTRAS = {"unet_train": "[heic,litert,onnx]"}
 # dill: the class with which TFDS tests builders imports it.
-TEST_TOOLS = ["pytest", "hypothesis", "dill"]
+TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill"]
+# Processes that share the test files; TensorFlow takes about a gigabyte in each.
+WORKERS = str(min(4, os.cpu_count() or 1))
 # What tests compare with.
 PEERS = {"unet_train": ["scikit-learn"]}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
@@ -77,7 +79,8 @@ def tests(session: nox.Session, package: str) -> None:
         peers = PEERS.get(package, [])
         install(session, [*PACKAGES[package], itself], *TEST_TOOLS, *peers)
         check_alone(session, package)
-    session.run("pytest", f"tests/{package}", *session.posargs, env=QUIET)
+    share = ["-n", WORKERS, "--dist", "loadfile"]
+    session.run("pytest", *share, f"tests/{package}", *session.posargs, env=QUIET)
 
 
 def check_alone(session: nox.Session, package: str) -> None:

@@ -26,6 +26,7 @@ import tensorflow_datasets as tfds
 
 from unet_train import augment
 from unet_train.border import border_weights
+from unet_train.decoding import decode_picture
 from unet_train.options import DataOptions
 
 # In a table of labels: a value that a mask should not have.
@@ -357,7 +358,7 @@ class SegmentationData:
         """Image uint8 [H, W, 3] and the dataset's own mask, uint8 [H, W, 1]."""
         options = self.options
         return tuple(
-            tf.image.decode_image(record[name], channels, expand_animations=False)
+            decode_picture(record[name], channels)
             for name, channels in (
                 (options.image_feature, 3),
                 (options.mask_feature, 1),

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from unet_train.decoding import decode_picture
 from unet_train.export.orientation import exif_orientation, turn
 
 
 def decode_photo(photo: tf.Tensor) -> tf.Tensor:
     """Decodes JPEG, PNG, GIF and WebP (of an animation the first frame) and BMP.
 
-    JPEG is decoded by the exact integer transform, as Pillow does it: TensorFlow's own
-    default is a quicker one that differs by up to twenty levels. Of 16 bits a pixel the
-    upper 8 are taken; transparency is left aside.
+    Of 16 bits a pixel the upper 8 are taken; transparency is left aside.
 
     Args:
       photo: string [], the bytes of a file.
@@ -29,14 +28,8 @@ def decode_photo(photo: tf.Tensor) -> tf.Tensor:
       tf.errors.InvalidArgumentError: The bytes are no such picture, or are damaged.
     """
     with tf.control_dependencies([_refuse_palette_of_bmp(photo)]):
-        pixels = tf.cond(
-            tf.io.is_jpeg(photo),
-            lambda: tf.io.decode_jpeg(
-                photo, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE"
-            ),
-            lambda: tf.io.decode_image(photo, channels=3, expand_animations=False),
-        )
-    return turn(tf.ensure_shape(pixels, (None, None, 3)), exif_orientation(photo))
+        pixels = decode_picture(photo)
+    return turn(pixels, exif_orientation(photo))
 
 
 def _refuse_palette_of_bmp(photo: tf.Tensor) -> tf.Operation | None:
