@@ -29,8 +29,9 @@ from unet_train.border import border_weights
 from unet_train.decoding import decode_picture
 from unet_train.options import DataOptions
 
-# In a table of labels: a value that a mask should not have.
-_STRANGE = 254
+STRANGE = 254
+"""In a table of labels: a value that a mask should not have."""
+
 STRANGE_MASK = "A mask has a value that the options do not name."
 
 
@@ -120,7 +121,7 @@ class SegmentationData:
             options["data_dir"] = os.path.abspath(os.path.expanduser(data_dir))
         self.options = DataOptions(name=name, **options)
         self._builder = _find_built(name, self.options.data_dir)
-        self._labels = _label_table(self.options)
+        self._labels = label_table(self.options)
         for key in (self.options.image_feature, self.options.mask_feature):
             if key not in self._builder.info.features:
                 raise ValueError(
@@ -331,7 +332,7 @@ class SegmentationData:
     def _check_mask(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The mask's labels, 0, 1 and 255."""
         labels = self._labels[mask]
-        strange = np.unique(mask[labels == _STRANGE])
+        strange = np.unique(mask[labels == STRANGE])
         if strange.size:
             options = self.options
             raise ValueError(
@@ -434,14 +435,14 @@ class SegmentationData:
     def _to_labels(self, mask: tf.Tensor) -> tf.Tensor:
         """The dataset's values to 0, 1 and 255."""
         labels = tf.gather(tf.constant(self._labels), tf.cast(mask, tf.int32))
-        known = tf.reduce_all(labels != _STRANGE)
+        known = tf.reduce_all(labels != STRANGE)
         with tf.control_dependencies([tf.debugging.Assert(known, [STRANGE_MASK])]):
             return tf.identity(labels)
 
 
-def _label_table(options: DataOptions) -> npt.NDArray[np.uint8]:
-    """The label, or `_STRANGE`, of each value that a mask can have."""
-    table = np.full(256, _STRANGE, np.uint8)
+def label_table(options: DataOptions) -> npt.NDArray[np.uint8]:
+    """The label, or `STRANGE`, of each value that a mask can have."""
+    table = np.full(256, STRANGE, np.uint8)
     for values, label in (
         (options.background, 0),
         (options.foreground, 1),

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jsonargparse
 
-from unet_train.commands.shared import make_task_and_data, training_parser
+from unet_train.commands.shared import (
+    make_task_and_data,
+    run_dir_in,
+    training_parser,
+)
 from unet_train.options import TrainerOptions
 
 if TYPE_CHECKING:
@@ -79,16 +83,9 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 
 def _defaults_of_run(arguments: Sequence[str]) -> dict[str, Any]:
-    """The options of the run that the command line names, if it has any.
-
-    They are needed before the command line is parsed.
-    """
-    import argparse
-
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run_dir")
-    run_dir = finder.parse_known_args(arguments)[0].run_dir
-    if arguments[:1] != ["doctor"] or run_dir is None or not _is_run(run_dir):
+    """The options of the run that the command line names, if it has any."""
+    run_dir = run_dir_in(arguments, "doctor")
+    if run_dir is None or not _is_run(run_dir):
         return {}
     from unet_train.run_folder import read_config
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments
+from unet_train.commands.shared import add_run_arguments, run_dir_in
 from unet_train.options import DataOptions
 
 HELP = "score a run on a split"
@@ -38,27 +38,13 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_class_arguments(DataOptions, "data")
-    config = _config_of_run(arguments)
-    if config is not None:
+    run_dir = run_dir_in(arguments, "evaluate")
+    if run_dir is not None:
+        from unet_train.run_folder import read_config
+
+        config = read_config(run_dir)["data"]
         evaluate.set_defaults({f"data.{key}": value for key, value in config.items()})
     return evaluate
-
-
-def _config_of_run(arguments: Sequence[str]) -> dict[str, object] | None:
-    """The data options of the run that the command line names, if it has any.
-
-    They are the defaults of `evaluate`, so they are needed before it is parsed.
-    """
-    import argparse
-
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run_dir")
-    run_dir = finder.parse_known_args(arguments)[0].run_dir
-    if arguments[:1] != ["evaluate"] or run_dir is None:
-        return None
-    from unet_train.run_folder import read_config
-
-    return dict(read_config(run_dir)["data"])
 
 
 def run(options: jsonargparse.Namespace) -> int:

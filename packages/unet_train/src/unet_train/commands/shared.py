@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import jsonargparse
@@ -65,3 +67,16 @@ def add_run_arguments(parser: jsonargparse.ArgumentParser) -> None:
         help="probability from which a pixel is foreground; that of the run if none is"
         " given",
     )
+
+
+def run_dir_in(arguments: Sequence[str], command: str) -> str | None:
+    """The run that a command line of this command names.
+
+    Its options are the command's defaults, so it is needed before the line is parsed.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--run_dir")
+    if list(arguments[:1]) != [command]:
+        return None
+    found: str | None = finder.parse_known_args(arguments)[0].run_dir
+    return found

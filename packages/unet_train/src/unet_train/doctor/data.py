@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.data import Example, SegmentationData
+from unet_train.augment import IGNORE
+from unet_train.data import STRANGE, Example, SegmentationData, label_table
 from unet_train.doctor.alignment import boundary_map
 from unet_train.doctor.finding import Finding
 from unet_train.options import DataOptions
 
 # Photos to draw; so many even if they show no outline.
 _DRAWN, _DRAWN_BLANK = 12, 4
-_BACKGROUND, _FOREGROUND, _IGNORED, _STRANGE = 0, 1, 255, 254
 # Below this share of foreground a cost that counts every pixel alike hardly sees it.
 _RARE = 0.01
 # More values than any mask has labels: a picture that was compressed with loss.
@@ -49,8 +49,8 @@ class Survey:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Pixels of background, foreground, ignored and of no meaning, [images, 4]."""
-        table = _label_table(self.options)
-        kinds = (_BACKGROUND, _FOREGROUND, _IGNORED, _STRANGE)
+        table = label_table(self.options)
+        kinds = (0, 1, IGNORE, STRANGE)
         return np.stack([self.values[:, table == kind].sum(1) for kind in kinds], 1)
 
 
@@ -64,7 +64,7 @@ def look_at(data: SegmentationData, images: int) -> Survey:
     Raises:
       ValueError: There is no such split.
     """
-    table = _label_table(data.options)
+    table = label_table(data.options)
     counts: list[npt.NDArray[np.int64]] = []
     survey = Survey(data.options, np.zeros((0, 256), np.int64), [], [])
     for split in (data.options.train_split, data.options.eval_split):
@@ -206,12 +206,3 @@ def _add(survey: Survey, example: Example) -> None:
         survey.boundary_maps.append(found)
     if len(survey.examples) < (_DRAWN_BLANK if found is None else _DRAWN):
         survey.examples.append(example)
-
-
-def _label_table(options: DataOptions) -> npt.NDArray[np.uint8]:
-    """The label of each value of a mask, 254 where the options name none."""
-    table = np.full(256, _STRANGE, np.uint8)
-    table[options.background] = _BACKGROUND
-    table[options.foreground] = _FOREGROUND
-    table[options.ignored] = _IGNORED
-    return table

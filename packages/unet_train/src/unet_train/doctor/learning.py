@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.doctor.finding import Finding
+from unet_train.metrics import PixelCounts
 from unet_train.schedule import WarmUp
 
 if TYPE_CHECKING:
@@ -199,9 +200,9 @@ def _logits(task: SegmentationTask, batch: Batch) -> npt.NDArray[np.float32]:
 
 
 def _iou(logits: npt.NDArray[np.float32], batch: Batch) -> float:
-    masks = batch[1].numpy()
-    found, truth = (logits > 0) & (masks != 255), masks == 1
-    return float((found & truth).sum() / max((found | truth).sum(), 1))
+    counts = PixelCounts()
+    counts.add(batch[1].numpy(), logits > 0)
+    return counts.iou
 
 
 def _has_bad_gradient(task: SegmentationTask, log: dict[str, float]) -> bool:
