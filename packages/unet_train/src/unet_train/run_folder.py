@@ -122,7 +122,7 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
     """As `load_model`, with the model's threshold and step."""
     run_dir = pathlib.Path(run_dir)
     if weights == "best":
-        return _load_finished(_best(run_dir))
+        return _load_finished(best_folder(run_dir))
     checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
     latest = checkpoints.latest()
     if (run_dir / MODEL).exists() and (
@@ -190,7 +190,7 @@ def _load_finished(folder: pathlib.Path) -> Trained:
         ) from error
 
 
-def _best(run_dir: pathlib.Path) -> pathlib.Path:
+def best_folder(run_dir: pathlib.Path) -> pathlib.Path:
     """The folder of the model that scored best."""
     scores = {}
     for path in (run_dir / BEST).glob(f"step_*/{METRICS}"):

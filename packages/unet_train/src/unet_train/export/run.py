@@ -133,7 +133,7 @@ def _photos(
 
 def _metrics(run_dir: pathlib.Path, weights: str) -> dict[str, Any] | None:
     """The scores of these weights, if they have been validated."""
-    folder = run_folder._best(run_dir) if weights == "best" else run_dir
+    folder = run_folder.best_folder(run_dir) if weights == "best" else run_dir
     try:
         return dict(json.loads((folder / run_folder.METRICS).read_text()))
     except FileNotFoundError:
