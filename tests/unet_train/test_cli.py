@@ -59,8 +59,10 @@ def test_evaluate_prints_one_json_object(run_dir, capsys):
     for name in ("iou", "dice", "precision", "recall", "threshold", "images", "step"):
         assert scores[name] == saved[name]
     written = json.loads((run_dir / "evaluation" / "metrics.json").read_text())
-    counts = written.pop("image_counts")
+    counts, curves = written.pop("image_counts"), written.pop("curves")
     assert written == scores
+    found = curves["true_positives"][round(256 * scores["threshold"])]
+    assert found == sum(image["true_positives"] for image in counts)
     assert len(counts) == scores["images"]
     assert "<h2>Best</h2>" in (run_dir / "evaluation" / "report.html").read_text()
 

@@ -60,7 +60,7 @@ svg { max-width: 100%; height: auto; }
 def write_metrics(
     folder: pathlib.Path, evaluation: Evaluation, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes `metrics.json`; returns what it holds but the images' own counts.
+    """Writes `metrics.json`; returns what it holds but curves and images' own counts.
 
     Args:
       folder: Made if need be.
@@ -72,10 +72,12 @@ def write_metrics(
         "intervals": evaluation.intervals(),
         **about,
     }
-    images = [dataclasses.asdict(image) for image in evaluation.images]
+    details = {
+        "curves": _curves(evaluation),
+        "image_counts": [dataclasses.asdict(image) for image in evaluation.images],
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**record, "image_counts": images}, indent=1)
-    write_text(folder / METRICS, text + "\n")
+    write_text(folder / METRICS, json.dumps({**record, **details}, indent=1) + "\n")
     return record
 
 
@@ -139,6 +141,24 @@ def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         ends = record["intervals"].get(name)
         shown = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
         yield name, f"{record[name]:.3f}", shown, meaning
+
+
+def _curves(evaluation: Evaluation) -> dict[str, Any]:
+    """Counts at each threshold, and the calibration's bins."""
+    curve = evaluation.curve
+    pixels, stated, true = evaluation.reliability.bins()
+    return {
+        "thresholds": curve.thresholds.tolist(),
+        "true_positives": curve.true_positives.tolist(),
+        "false_positives": curve.false_positives.tolist(),
+        "foreground": curve.foreground,
+        "background": curve.background,
+        "calibration": {
+            "pixels": pixels.tolist(),
+            "stated_probability": stated.tolist(),
+            "share_of_foreground": true.tolist(),
+        },
+    }
 
 
 def _chosen(evaluation: Evaluation) -> dict[str, Sequence[int]]:
