@@ -65,6 +65,14 @@ class Discs(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": image, "segmentation_mask": mask, "image/id": index}
 
 
+@pytest.fixture(autouse=True)
+def no_determinism_of_another_test():
+    """A deterministic run sets it for the process, with no public way back."""
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
 @pytest.fixture(scope="session")
 def draw_disc():
     return draw

@@ -183,6 +183,25 @@ def test_no_code_of_a_model_file_is_run(run_dir, tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("option", ["network", "task.loss"])
+def test_the_doctor_runs_no_code_that_a_run_names(run_dir, tmp_path, capsys, option):
+    marker = tmp_path / "owned"
+    evil = {
+        "class_path": "subprocess.check_output",
+        "init_args": {"args": ["touch", str(marker)]},
+    }
+    group, _, key = option.rpartition(".")
+
+    def put_in(config):
+        (config[group] if group else config)[key] = evil
+
+    change(run_dir / "config.yaml", put_in)
+    assert main(["doctor", f"--run_dir={run_dir}"]) == 2
+    error = capsys.readouterr().err
+    assert f"names subprocess.check_output as its `{option}`" in error
+    assert not marker.exists()
+
+
 class Evil:
     """Pickled, it would leave a file when it is loaded."""
 

@@ -74,8 +74,28 @@ def test_evaluate_with_another_threshold(run_dir, tmp_path, capsys):
     assert scores["threshold"] == 0.9
     assert scores["threshold_from"] == "given with --threshold"
     assert (tmp_path / "strict" / "metrics.json").exists()
-    assert main([*arguments, "--threshold=1.5"]) == 2
-    assert "between 0 and 1" in capsys.readouterr().err
+    for threshold in (0, 1.5):
+        assert main([*arguments, f"--threshold={threshold}"]) == 2
+        assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_evaluate_writes_over_no_run(run_dir, capsys):
+    before = (run_dir / "metrics.json").read_bytes()
+    assert main(["evaluate", f"--run_dir={run_dir}", f"--output={run_dir}"]) == 2
+    assert "is the folder of a run, whose metrics.json" in capsys.readouterr().err
+    assert (run_dir / "metrics.json").read_bytes() == before
+
+
+def test_evaluate_where_nothing_is_labelled(run_dir, capsys, tmp_path):
+    arguments = ["evaluate", f"--run_dir={run_dir}", f"--output={tmp_path / 'out'}"]
+    values = [
+        "--data.foreground=[7]",
+        "--data.background=[]",
+        "--data.ignored=[0,1,255]",
+    ]
+    assert main([*arguments, *values]) == 2
+    assert "3 images and no labelled pixel" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_compare(run_dir, tmp_path, capsys):
@@ -163,12 +183,20 @@ def test_predict_a_folder_in_every_form(run_dir, tmp_path, capsys):
         np.testing.assert_array_equal(mask, masks.get(number, np.zeros_like(mask)))
     assert masks  # The network found something in one of them at least.
     assert {path: path.read_bytes() for path in before} == before
+    alone = [*arguments[:3], "--pictures", "--coco", "rle"]
+    assert main([*alone, f"--output={tmp_path / 'alone'}"]) == 0
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {
+        "coco_results.json", "coco_images.json",
+    }  # fmt: skip
+    assert main([*arguments[:3], "--pictures", f"--output={tmp_path / 'none'}"]) == 2
+    assert "Nothing is to be written" in capsys.readouterr().err
     # Once more into the folder of the photos itself: predictions are no photos.
     again = [*arguments[:3], f"--output={photos}"]
     assert main(again) == 0
     capsys.readouterr()
     assert main(again) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main([*again, "--pictures", "probability"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 2
 
 
 def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsys):

@@ -44,6 +44,14 @@ def test_a_ring_in_a_ring_and_pixels_that_touch_at_corners():
     assert polygons(square) == [[3, 2, 7, 2, 7, 5, 3, 5]]
 
 
+def test_many_holes_on_a_diagonal():
+    """Each cut goes through the middle, so they do not follow one upon the other."""
+    mask = np.ones((1300, 1300), bool)
+    holes = np.arange(2, 1298, 4)
+    mask[holes, holes] = False
+    np.testing.assert_array_equal(filled(polygons(mask), mask.shape), mask)
+
+
 @settings(deadline=None)
 @given(masks)
 def test_run_lengths_are_the_mask(mask):

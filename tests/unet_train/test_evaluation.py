@@ -155,7 +155,6 @@ def test_intervals_against_drawing_one_by_one():
     rng = np.random.default_rng(5)
     ious, precisions = [], []
     for _ in range(400):
-        drawn = evaluate([])
         curve = ThresholdCounts()
         tp = wrong = 0
         for i in rng.integers(0, 12, 12):
@@ -165,7 +164,6 @@ def test_intervals_against_drawing_one_by_one():
             curve.add(*images[i])
         ious.append(tp / (tp + wrong))
         precisions.append(average_precision(curve))
-        del drawn
     intervals = evaluation.intervals()
     for name, samples in (("iou", ious), ("average_precision", precisions)):
         expected = np.quantile(samples, [0.025, 0.975])
@@ -203,7 +201,6 @@ class Fixed:
     threshold = 0.5
 
     def __init__(self, images):
-        self._answers = iter([p for _, p in images])
         self._again = {m.shape: p for m, p in images}
 
     def probabilities(self, photo):

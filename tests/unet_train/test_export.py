@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -179,8 +180,8 @@ def test_a_tile_that_the_model_cannot_take_is_refused():
 
 
 def test_what_is_no_network_for_masks_of_photos_is_refused():
-    with pytest.raises(ValueError, match="takes 1 and gives 2"):
-        PhotoModule(small_predictor(input_channels=1, classes=2))
+    with pytest.raises(ValueError, match="makes 2 channels of 1"):
+        small_predictor(input_channels=1, classes=2)
 
 
 @pytest.mark.parametrize("order", ["II", "MM"])
@@ -453,6 +454,38 @@ def test_the_card_tells_what_is_there(exported, run_dir, data_dir):
     assert config["task"]["threshold"] == 0.45
 
 
+def test_another_threshold_is_in_card_and_mask(run_dir, tmp_path):
+    arguments = [f"--run_dir={run_dir}", f"--output={tmp_path / 'strict'}"]
+    command = ["export", *arguments, "--formats", "saved_model"]
+    assert main([*command, "--threshold=7"]) == 2
+    assert main([*command, "--threshold=0.9"]) == 0
+    assert "From 0.9 on" in (tmp_path / "strict" / "README.md").read_text()
+    model = tf.saved_model.load(tmp_path / "strict" / "saved_model" / "1")
+    photo = tf.constant(encode(picture(40, 50)))
+    found = model.signatures["serving_default"](photo=photo)
+    expected = found["probability"].numpy() >= 0.9
+    np.testing.assert_array_equal(found["mask"].numpy() == 1, expected)
+
+
+def test_a_photo_that_only_pillow_reads_is_named(run_dir, tmp_path, capsys):
+    path = tmp_path / "photo.tiff"
+    PIL.Image.fromarray(picture(40, 50)).save(path)
+    arguments = [f"--run_dir={run_dir}", f"--output={tmp_path / 'out'}"]
+    assert main(["export", *arguments, "--photos", str(path)]) == 2
+    assert f"{path} is a photo that TensorFlow's" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_has_no_scores_of_other_weights(run_dir, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    scores = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps({**scores, "step": 1}))
+    arguments = [f"--run_dir={copy}", f"--output={tmp_path / 'out'}"]
+    assert main(["export", *arguments, "--formats", "keras"]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "had not been validated" in card
+
+
 def test_the_lines_of_the_card_run(exported, monkeypatch):
     import keras
 
@@ -496,13 +529,14 @@ def test_the_best_weights_and_photos_of_ones_own(run_dir, tmp_path, capsys):
 
 @pytest.fixture
 def bare_run(run_dir, tmp_path):
-    """The run where its dataset is not, and which has not been validated."""
+    """The run where its dataset is not."""
     copy = tmp_path / "bare"
     copy.mkdir()
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     config["data"]["data_dir"] = str(tmp_path / "nowhere")
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    (copy / "model.keras").write_bytes((run_dir / "model.keras").read_bytes())
+    for name in ("model.keras", "metrics.json"):
+        shutil.copy(run_dir / name, copy)
     return copy
 
 
@@ -512,7 +546,6 @@ def test_without_its_dataset_pictures_are_made_up(bare_run, tmp_path):
     assert found["saved_model"].difference < TOO_FAR
     card = (tmp_path / "out" / "README.md").read_text()
     assert "synthetic pictures in all EXIF orientations" in " ".join(card.split())
-    assert "had not been validated" in card
     assert "| `train` | training | not at hand |" in card
 
 

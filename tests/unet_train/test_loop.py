@@ -54,7 +54,7 @@ def test_says_how_long_each_step_waited_for_its_batch():
         return {"value": product[0, 0]}
 
     def slow(x):
-        time.sleep(0.05)
+        time.sleep(0.2)
         return x
 
     quick = dataset().prefetch(50)
@@ -67,8 +67,9 @@ def test_says_how_long_each_step_waited_for_its_batch():
         iterator = iter(batches)
         loop(iterator, tf.constant(2))
         waits[name] = loop(iterator, tf.constant(8))[1][INPUT_WAIT].numpy()
-    assert waits["late"].min() >= 0.03
-    assert np.median(waits["quick"]) < 0.01
+    # Part of it falls into the step before.
+    assert waits["late"].min() >= 0.05
+    assert np.median(waits["quick"]) < 0.02
 
 
 def test_ends_after_the_step_in_which_another_thread_says_stop():

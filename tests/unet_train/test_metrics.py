@@ -84,6 +84,12 @@ def test_curve_against_each_threshold_by_itself(images):
     assert (curve.foreground, curve.background) == (masks.count(1), masks.count(0))
 
 
+def test_what_is_no_number_is_named():
+    mask, probabilities = np.zeros(3, np.uint8), np.array([0.5, np.nan, np.inf])
+    with pytest.raises(ValueError, match="2 of 3 probabilities are not finite"):
+        ThresholdCounts().add(mask, probabilities.astype(np.float32))
+
+
 def test_a_probability_on_a_threshold_counts_as_found():
     curve = ThresholdCounts()
     on = np.arange(257, dtype=np.float32) / 256

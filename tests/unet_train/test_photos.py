@@ -127,13 +127,40 @@ def test_photos_that_differ_in_the_suffix_keep_it(folder):
     }
 
 
-def test_predictions_beside_the_photos_are_no_photos(folder):
-    root = folder("in/a.jpg", "in/a_mask.png", "in/a_overlay.png", "in/b_mask.png")
-    # There is no photo b, so b_mask.png is one.
+def test_predictions_are_no_photos_and_may_be_replaced(folder):
+    root = folder("in/a.jpg", "in/b_mask.png")
+    written = root / "in" / "a_mask.png"
+    photos.write_png(written, np.zeros((4, 4), np.uint8))
+    # Nothing but the name tells that b_mask.png might be one.
     assert set(outputs(["in"], root, output="in")) == {"in/a.jpg", "in/b_mask.png"}
-    assert set(outputs(["in"], root)) == {
-        "in/a.jpg", "in/a_mask.png", "in/a_overlay.png", "in/b_mask.png",
+    assert set(outputs(["in/*"], root, ["probability"])) == {
+        "in/a.jpg", "in/b_mask.png",
     }  # fmt: skip
+    # Who names it means it.
+    assert set(outputs(["in/a_mask.png"], root)) == {"in/a_mask.png"}
+
+
+@pytest.mark.parametrize("names", [["in"], ["in/a.jpg"]])
+def test_what_somebody_else_wrote_is_not_replaced(folder, names):
+    root = folder("in/a.jpg")
+    drawn = root / "in" / "a_mask.png"
+    PIL.Image.new("L", (4, 4)).save(drawn)
+    before = drawn.read_bytes()
+    with pytest.raises(ValueError, match="would replace a photo|did not write it"):
+        outputs(names, root, output="in")
+    assert drawn.read_bytes() == before
+
+
+def test_letter_case_makes_no_difference(folder):
+    root = folder("in/A.jpg", "in/a.png")
+    assert set(outputs(["in"], root).values()) == {
+        "out/A.jpg_mask.png", "out/a.png_mask.png",
+    }  # fmt: skip
+
+
+def test_documents_and_films_are_no_photos(folder):
+    root = folder("in/a.jpg", "in/b.pdf", "in/c.mpg", "in/d.h5", "in/e.eps", "in/f.bmp")
+    assert set(outputs(["in"], root)) == {"in/a.jpg", "in/f.bmp"}
 
 
 @pytest.mark.parametrize(

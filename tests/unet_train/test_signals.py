@@ -213,6 +213,21 @@ def test_a_signal_breaks_off_a_validation_which_the_resumed_run_does(
     assert scored == 3 * len(evaluated)
 
 
+def test_a_signal_breaks_off_the_choice_of_the_threshold(tmp_path, make_data):
+    task = Watched(build_unet(UNetConfig(depth=1, base_filters=2)))
+    task.from_step = 2
+    with pytest.raises(Interrupted, match="after step 2, which is saved"):
+        Trainer(tmp_path, max_steps=2).fit(task, make_data(holdout=0.6))
+    assert task.scored == 1  # Of four held-out images.
+    assert task.threshold == 0.5
+    task = Watched(build_unet(UNetConfig(depth=1, base_filters=2)))
+    task.from_step = -1
+    data = make_data(holdout=0.6)
+    scores = Trainer(tmp_path, max_steps=2).fit(task, data, resume=True)
+    assert task.scored == 4 + 3
+    assert scores["threshold"] == task.threshold
+
+
 def test_a_signal_to_another_machine_counts_as_its_end():
     error = Interrupted(7, None)
     assert error.signal == signal.SIGTERM

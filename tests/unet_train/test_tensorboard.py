@@ -23,7 +23,7 @@ class Notes(Callback):
     """What a run tells its callbacks, and what its validations should have counted."""
 
     def __init__(self):
-        self.logs, self.seconds, self.curves = {}, {}, {}
+        self.logs, self.seconds, self.curves, self.thresholds = {}, {}, {}, {}
 
     def on_loop_end(self, run, logs):
         self.seconds[run.step] = run.seconds
@@ -32,6 +32,7 @@ class Notes(Callback):
             self.logs[first + index] = dict(zip(logs, values, strict=True))
 
     def on_eval_end(self, run, metrics):
+        self.thresholds[run.step] = metrics["threshold"]
         examples = list(run.data.examples("validation"))
         masks = np.concatenate([each.mask.ravel() for each in examples])
         found = np.concatenate(
@@ -125,7 +126,8 @@ def test_precision_and_recall_at_all_thresholds(events, notes):
         np.testing.assert_allclose(table[5], tp / foreground, rtol=1e-6)
         # The curve and the scores are of the same pixels.
         recall = scalars(events, "validation/recall")[step]
-        assert table[5][128] == pytest.approx(recall, rel=1e-6)
+        chosen = round(256 * notes.thresholds[step])
+        assert table[5][chosen] == pytest.approx(recall, rel=1e-6)
 
 
 def test_options_for_the_hparams_tab(events, run_dir):

@@ -541,7 +541,8 @@ def test_a_disk_that_is_full(start, tmp_path):
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert [json.loads(line)["step"] for line in output.splitlines()] == [*range(1, 7)]
-    assert errors.count("Training goes on without it.") == 3
+    # The last is that of the end, which has to be written.
+    assert errors.count("Training goes on without it.") == 2
     for step in (2, 4, 6):
         assert f"step_{step:08d} cannot be written" in errors
     assert errors.rstrip().endswith("Make room, or correct the rights of the folder.")

@@ -168,9 +168,9 @@ class Checkpoints:
                 " the configuration that it was trained with (config.yaml beside it)."
             ) from error
         status.expect_partial()
-        if state.get("format") != FORMAT:
+        if (found := state.pop("format", None)) != FORMAT:
             raise ValueError(
-                f"The checkpoint {path} has the format {state.get('format')}, and this"
+                f"The checkpoint {path} has the format {found}, and this"
                 f" version of unet_train reads {FORMAT}. Use the version that trained"
                 " the run, or its model.keras, which any version reads."
             )

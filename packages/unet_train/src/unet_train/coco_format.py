@@ -153,11 +153,14 @@ def _pieces(mask: Mask, top: int, left: int) -> Iterator[tuple[int, int, Mask]]:
         if count == 1:
             yield y, x, region
             continue
-        # The first pixel outside is of region 1, which goes all around.
-        hole = np.argwhere(holes > 1)[0] - 1
-        cut = int(hole[1])
-        yield from _pieces(region[:, :cut], y, x)
-        yield from _pieces(region[:, cut:], y, x + cut)
+        # The first pixel outside is of region 1, which goes all around. The hole
+        # nearest to the middle is cut, across the longer side: few cuts follow on cuts.
+        axis = int(np.argmax(region.shape))
+        places = np.argwhere(holes > 1)[:, axis] - 1
+        cut = int(places[np.abs(places - region.shape[axis] / 2).argmin()])
+        first, second = np.split(region, [cut], axis)
+        yield from _pieces(first, y, x)
+        yield from _pieces(second, y + cut * (axis == 0), x + cut * (axis == 1))
 
 
 def _outline(region: Mask) -> npt.NDArray[np.int64]:

@@ -57,7 +57,7 @@ def read_evaluation(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     inner = folder / FOLDER
     path = (inner if inner.is_dir() else folder) / METRICS
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         record["image_counts"] = [
             ImageCounts(**each) for each in record["image_counts"]
         ]

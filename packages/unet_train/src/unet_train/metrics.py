@@ -109,6 +109,12 @@ class ThresholdCounts:
           mask: 0 background, 1 foreground, 255 ignored; any shape.
           probabilities: Of foreground, 0 to 1; the same shape.
         """
+        if not np.isfinite(probabilities).all():
+            raise ValueError(
+                f"{np.count_nonzero(~np.isfinite(probabilities))} of"
+                f" {probabilities.size} probabilities are not finite: the network's"
+                " weights or this image spoil them. `unet-train doctor` tells more."
+            )
         # 256 is a power of two, so the product is exact and no pixel changes sides.
         bins = (probabilities * np.float32(_BINS)).astype(np.int64)
         for label in (0, 1):

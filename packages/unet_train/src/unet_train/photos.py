@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
+import PIL.PngImagePlugin
 
 Photo = npt.NDArray[np.uint8]
 
@@ -22,6 +23,10 @@ _TINT = np.array([255, 64, 160], np.float32)
 _TINT_STRENGTH = 0.45
 _OUTLINE = np.array([255, 255, 0], np.uint8)
 _HEIC = {".heic", ".heif"}
+# Films, and what other programs would have to read.
+_NO_PHOTOS = {"MPEG", "HDF5", "GRIB", "BUFR", "WMF", "EPS", "FITS"}
+# In the PNG files that are written, so that they are known again.
+_MARK = "Software", "unet-train predict"
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:
@@ -47,6 +52,8 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
             return np.asarray(upright.convert("RGB"))
     except Exception as error:  # Pillow's readers raise whatever a damaged file causes.
         cure = ""
+        if isinstance(error, PIL.Image.DecompressionBombError):
+            cure = " Scale it down."
         if pathlib.Path(path).suffix.lower() in _HEIC and not _register_heic():
             cure = " For HEIC, `pip install 'unet_train[heic]'`."
         raise ValueError(
@@ -131,6 +138,7 @@ def find_photos(
 
     Photos of a folder, or of its folders, keep their place in it below the output.
     Where two of them differ in their suffix only, it stays in the outputs' names.
+    What `write_png` wrote is no photo unless it is named itself.
 
     Args:
       names: Files, folders, or patterns such as `photos/**/*.jpg`.
@@ -139,10 +147,9 @@ def find_photos(
 
     Raises:
       ValueError: There is nothing of that name, two photos would share an output, or
-        one would replace a photo.
+        one would replace a file that `write_png` did not write.
     """
     found: dict[pathlib.Path, pathlib.Path] = {}
-    named = set()
     for name in names:
         path = pathlib.Path(name)
         if path.is_dir():
@@ -155,7 +162,6 @@ def find_photos(
         elif path.exists() or not glob.has_magic(name):
             # A file that is not there is told of when it is its turn.
             found[path] = pathlib.Path(path.name)
-            named.add(path)
         else:
             matches = sorted(map(pathlib.Path, glob.glob(name, recursive=True)))
             matches = [each for each in matches if _is_photo(each)]
@@ -163,14 +169,6 @@ def find_photos(
                 raise ValueError(f"The pattern {name!r} fits no photo. Correct it.")
             found |= {each: pathlib.Path(each.name) for each in matches}
     jobs = _jobs(found, output)
-    made = {job.output(kind).resolve() for job in jobs for kind in kinds}
-    # An earlier prediction into the folder of the photos is no photo.
-    left = {
-        path: relative
-        for path, relative in found.items()
-        if path in named or path.resolve() not in made
-    }
-    jobs = _jobs(left, output)
     _require_apart(jobs, kinds)
     return jobs
 
@@ -178,25 +176,26 @@ def find_photos(
 def _jobs(
     found: Mapping[pathlib.Path, pathlib.Path], output: pathlib.Path
 ) -> list[Job]:
-    stems = collections.Counter(path.with_suffix("") for path in found.values())
+    stems = collections.Counter(map(_stem, found.values()))
     return [
         Job(
             photo,
-            str(relative),
+            relative.as_posix(),
             output
-            / (
-                relative
-                if stems[relative.with_suffix("")] > 1
-                else relative.with_suffix("")
-            ),
+            / (relative if stems[_stem(relative)] > 1 else relative.with_suffix("")),
         )
         for photo, relative in found.items()
     ]
 
 
+def _stem(path: pathlib.Path) -> str:
+    """What the outputs' names begin with; some file systems know no letter case."""
+    return str(path.with_suffix("")).casefold()
+
+
 def _require_apart(jobs: Sequence[Job], kinds: Sequence[str]) -> None:
     inputs = {job.photo.resolve() for job in jobs}
-    seen: dict[pathlib.Path, pathlib.Path] = {}
+    seen: dict[str, pathlib.Path] = {}
     for job in jobs:
         for path in map(job.output, kinds):
             if path.resolve() in inputs:
@@ -204,23 +203,56 @@ def _require_apart(jobs: Sequence[Job], kinds: Sequence[str]) -> None:
                     f"The output {path} would replace a photo of that name. Give"
                     " another --output."
                 )
-            if path in seen:
+            if path.exists() and not _is_prediction(path):
                 raise ValueError(
-                    f"{seen[path]} and {job.photo} would both be written to {path}."
+                    f"{path} is there, and `unet-train predict` did not write it. Give"
+                    " another --output, or move it away."
+                )
+            name = str(path).casefold()
+            if name in seen:
+                raise ValueError(
+                    f"{seen[name]} and {job.photo} would both be written to {path}."
                     " Rename one, or predict them into different folders."
                 )
-            seen[path] = job.photo
+            seen[name] = job.photo
 
 
 def _is_photo(path: pathlib.Path) -> bool:
-    known = {*PIL.Image.registered_extensions(), *_HEIC}
+    """Whether a file that nobody named is one to predict."""
     hidden = path.name.startswith(".")
-    return not hidden and path.suffix.lower() in known and path.is_file()
+    if hidden or path.suffix.lower() not in _suffixes() or not path.is_file():
+        return False
+    return not _is_prediction(path)
+
+
+def _is_prediction(path: pathlib.Path) -> bool:
+    """Whether `write_png` wrote the file."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with PIL.Image.open(path) as picture:
+            return bool(picture.info.get(_MARK[0]) == _MARK[1])
+    except Exception:  # Whatever a damaged file causes: it is none of ours.
+        return False
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Of pictures that Pillow reads by itself."""
+    known = PIL.Image.registered_extensions()
+    readable = {
+        suffix
+        for suffix, kind in known.items()
+        if kind in PIL.Image.OPEN and kind not in _NO_PHOTOS
+    }
+    return frozenset(readable | _HEIC)
 
 
 def write_png(path: pathlib.Path, pixels: npt.NDArray[np.generic]) -> None:
     """Writes uint8 or uint16 [H, W], or uint8 [H, W, 3]; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    PIL.Image.fromarray(pixels).save(partial, format="PNG")
+    mark = PIL.PngImagePlugin.PngInfo()
+    mark.add_text(*_MARK)
+    PIL.Image.fromarray(pixels).save(partial, format="PNG", pnginfo=mark)
     partial.replace(path)

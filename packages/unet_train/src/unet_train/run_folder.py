@@ -32,7 +32,7 @@ Weights = Literal["last", "best"]
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(f"partial.{path.name}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
@@ -60,7 +60,7 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """
     path = pathlib.Path(run_dir) / CONFIG
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
         missing = {"data", "task"} - set(config)
     except (OSError, ValueError, yaml.YAMLError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -157,7 +157,7 @@ def full_size_only(model: keras.Model) -> keras.Model:
 
 def _load_architecture(path: pathlib.Path) -> keras.Model:
     try:
-        return keras.models.model_from_json(path.read_text())
+        return keras.models.model_from_json(path.read_text(encoding="utf-8"))
     except Exception as error:  # Keras raises whatever a changed file causes.
         raise ValueError(
             f"{path} cannot be read: {error}. It tells the network of the checkpoints"
@@ -180,7 +180,7 @@ def _load_finished(folder: pathlib.Path) -> Trained:
     """A model that was saved whole, with threshold and step beside its scores."""
     model = _load_keras(folder / MODEL)
     try:
-        scores = json.loads((folder / METRICS).read_text())
+        scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         return Trained(model, float(scores["threshold"]), int(scores["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -195,7 +195,7 @@ def best_folder(run_dir: pathlib.Path) -> pathlib.Path:
     scores = {}
     for path in (run_dir / BEST).glob(f"step_*/{METRICS}"):
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             scores[path.parent] = float(record[record["monitor"]])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -213,6 +213,8 @@ def best_folder(run_dir: pathlib.Path) -> pathlib.Path:
 def _finished_step(run_dir: pathlib.Path) -> float:
     """The step that the finished model is from; before all if nothing tells."""
     try:
-        return float(json.loads((run_dir / METRICS).read_text())["step"])
+        return float(
+            json.loads((run_dir / METRICS).read_text(encoding="utf-8"))["step"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return -math.inf

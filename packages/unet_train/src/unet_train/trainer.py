@@ -20,7 +20,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -31,7 +31,7 @@ from unet_train import devices
 from unet_train.agenda import Agenda
 from unet_train.callbacks.base import Callback, Run, check_hooks
 from unet_train.checkpoint import Checkpoints, step_of
-from unet_train.data import STRANGE_MASK, SegmentationData, Share
+from unet_train.data import STRANGE_MASK, Example, SegmentationData, Share
 from unet_train.evaluate import evaluate
 from unet_train.fast_layers import speed_up
 from unet_train.finite import require_finite_costs, require_finite_weights
@@ -163,6 +163,7 @@ class Trainer:
         batches = self._place.iterate(lambda share: self._batches(run, share))
         if agenda.eval_is_due(run) and not agenda.is_over(run):
             self._validate(run, timer, stop)  # The run was stopped just before it.
+        self._read_clock(run, timer, stop)
         while not agenda.is_over(run):
             run.horizon = agenda.horizon(run)
             task.schedule.horizon.assign(run.horizon)
@@ -181,10 +182,12 @@ class Trainer:
             if agenda.eval_is_due(run) and not is_last and stop.received is None:
                 self._validate(run, timer, stop)
             if self._read_clock(run, timer, stop):
-                self._save(run, or_fail=True)
+                self._tell_saved(run, self._save(run, or_fail=True))
                 raise Interrupted(run.step, stop.received)
             if agenda.checkpoint_is_due(run.step) and not agenda.is_over(run):
-                self._save(run, timer)
+                path = self._save(run)
+                self._read_clock(run, timer, stop)
+                self._tell_saved(run, path)
 
     def _run_steps(
         self, train_loop: Any, batches: Any, steps: int
@@ -280,8 +283,8 @@ class Trainer:
         """Saves the last step and the model; scores it on all validation images."""
         limit = self.options.limit_eval if self.options.fast_dev_run else None
         run.task.copy_weights(run.predictor.model)
-        self._choose_threshold(run, limit)
-        self._save(run, or_fail=True)
+        self._choose_threshold(run, limit, stop)
+        self._tell_saved(run, self._save(run, or_fail=True))
         if self._place.is_chief:
             write_model(self.run_dir / MODEL, run.predictor.model)
         scores = self._evaluate(run, limit, stop)
@@ -302,7 +305,7 @@ class Trainer:
         """Chooses the threshold and scores; is broken off when a signal comes."""
         limit = self.options.limit_eval
         run.task.copy_weights(run.predictor.model)
-        self._choose_threshold(run, limit)
+        self._choose_threshold(run, limit, stop)
         scores = self._evaluate(run, limit, stop)
         run.seconds = timer.seconds()
         if scores is None:
@@ -310,14 +313,17 @@ class Trainer:
         run.evaluated_step = run.step
         self._call("on_eval_end", run, scores)
 
-    def _choose_threshold(self, run: Run, limit: int | None) -> None:
+    def _choose_threshold(
+        self, run: Run, limit: int | None, stop: StopOnSignal
+    ) -> None:
         """The best on the held-out training images, unless the task has its own."""
         task = run.task
         if task.options.threshold is None and run.data.holdout_count():
             metrics = task.make_metrics()
-            examples = run.data.holdout_examples(limit)
+            examples = self._until_signal(run.data.holdout_examples(limit), stop)
             evaluate(run.predictor, examples, step=task.eval_step, metrics=metrics)
-            task.threshold = metrics.curve.best_threshold()
+            if not self._breaks_off(stop):
+                task.threshold = metrics.curve.best_threshold()
         run.predictor.threshold = task.threshold
 
     def _evaluate(
@@ -328,15 +334,23 @@ class Trainer:
         None if a signal came meanwhile.
         """
         examples = run.data.examples(run.data.options.eval_split, limit)
-        # Where there are several machines, the others would know nothing of it.
-        breaks_off = self._place.share.workers == 1
-        if breaks_off:
-            examples = itertools.takewhile(lambda _: stop.received is None, examples)
         run.metrics = run.task.make_metrics()
         scores = evaluate(
-            run.predictor, examples, step=run.task.eval_step, metrics=run.metrics
+            run.predictor,
+            self._until_signal(examples, stop),
+            step=run.task.eval_step,
+            metrics=run.metrics,
         )
-        return None if breaks_off and stop.received is not None else scores
+        return None if self._breaks_off(stop) else scores
+
+    def _until_signal(
+        self, examples: Iterator[Example], stop: StopOnSignal
+    ) -> Iterator[Example]:
+        return itertools.takewhile(lambda _: not self._breaks_off(stop), examples)
+
+    def _breaks_off(self, stop: StopOnSignal) -> bool:
+        """Whether a signal came that only this machine has to know of."""
+        return stop.received is not None and self._place.share.workers == 1
 
     def _refuse_to_overwrite(self, resume: bool) -> None:
         latest = self._checkpoints.latest()
@@ -364,9 +378,7 @@ class Trainer:
                 f" multiple of {pieces * share.workers}, or --trainer.accumulate."
             )
 
-    def _save(
-        self, run: Run, timer: Timer | None = None, *, or_fail: bool = False
-    ) -> None:
+    def _save(self, run: Run, *, or_fail: bool = False) -> pathlib.Path | None:
         """Writes a checkpoint. Without one a run goes on, unless it is the last."""
         require_finite_weights(run)
         state = {
@@ -385,17 +397,18 @@ class Trainer:
             # Saving reads every device, so all machines take part, and one keeps it.
             with tempfile.TemporaryDirectory() as elsewhere:
                 tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
-            return
+            return None
         try:
-            path = self._checkpoints.save(run.step, tracked, state)
+            return self._checkpoints.save(run.step, tracked, state)
         except OSError as error:
             if or_fail:
                 raise
             _LOG.warning("unet-train: %s Training goes on without it.", error)
-            return
-        if timer is not None:
-            run.seconds = timer.seconds()
-        self._call("on_checkpoint", run, path)
+            return None
+
+    def _tell_saved(self, run: Run, path: pathlib.Path | None) -> None:
+        if path is not None:
+            self._call("on_checkpoint", run, path)
 
     def _restore(self, run: Run) -> None:
         """Goes on from the newest checkpoint that can be read, if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ ALIGNMENT, LOGITS = "alignment.png", "logits.png"
 _GROUPS = ("data", "model", "task", "trainer")
 # Says whose a picture is: only these are overwritten.
 _SOFTWARE = "unet-train doctor"
+# Whose code a run folder may name.
+_TRUSTED = ("keras", "unet_core", "unet_train")
 # Training tiles on which a network is looked at.
 _TILES = 32
 # Steps that tell how long one takes; the first compiles.
@@ -90,12 +93,31 @@ def _defaults_of_run(arguments: Sequence[str]) -> dict[str, Any]:
     from unet_train.run_folder import read_config
 
     config = read_config(run_dir)
+    _refuse_foreign_parts(arguments, config, run_dir)
     defaults = {
         f"{group}.{key}": value
         for group in _GROUPS
         for key, value in config.get(group, {}).items()
     }
     return {**defaults, "network": config.get("network")}
+
+
+def _refuse_foreign_parts(
+    arguments: Sequence[str], config: dict[str, Any], run_dir: str
+) -> None:
+    """Runs no code that only the folder of a run names."""
+    parts = {"network": config.get("network")}
+    parts |= {f"task.{key}": value for key, value in config["task"].items()}
+    for option, part in parts.items():
+        if not isinstance(part, dict):
+            continue
+        path = str(part.get("class_path"))
+        is_named = any(each.startswith(f"--{option}") for each in arguments)
+        if path.split(".")[0] not in _TRUSTED and not is_named:
+            raise ValueError(
+                f"{run_dir} names {path} as its `{option}`, code that is not ours. If"
+                f" you trust it, give --{option} on the command line as well."
+            )
 
 
 def _is_run(run_dir: str) -> bool:
@@ -245,11 +267,15 @@ def _examine_run(
     )
     drawings[LOGITS] = draw_histogram(scores)
     tiles, masks = _training_tiles(model, data, options.trainer.seed)
-    yield doctor.check_output_layer(model, scores.lowest)
+    yield doctor.check_output_layer(model, _finite(scores.lowest))
     yield doctor.check_dead_units(model, tiles)
     yield doctor.check_batch_norm(model, tiles, masks)
     yield doctor.check_logits(scores, training_iou=tile_iou(model, tiles, masks))
     yield doctor.check_threshold(scores, options.run_dir)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _limit(options: jsonargparse.Namespace, data: SegmentationData) -> int:

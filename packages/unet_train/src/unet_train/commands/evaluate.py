@@ -54,20 +54,32 @@ def run(options: jsonargparse.Namespace) -> int:
     from unet_train.devices import find_gpus
     from unet_train.evaluation import Evaluation
     from unet_train.predict import Predictor
-    from unet_train.run_folder import load_trained
+    from unet_train.run_folder import CONFIG, METRICS, load_trained
 
     find_gpus()
     trained = load_trained(options.run_dir, options.weights)
     predictor = Predictor(
         trained.model,
         image_size=options.data.image_size,
-        threshold=options.threshold or trained.threshold,
+        threshold=(
+            trained.threshold if options.threshold is None else options.threshold
+        ),
     )
     data = SegmentationData(**options.data.as_dict())
     split = options.split or data.options.eval_split
-    evaluation = Evaluation.of(predictor, data.examples(split))
     default = pathlib.Path(options.run_dir) / report.FOLDER
     folder = pathlib.Path(options.output or default)
+    if (folder / CONFIG).exists():
+        raise ValueError(
+            f"--output {folder} is the folder of a run, whose {METRICS} would be lost."
+            " Give another one."
+        )
+    evaluation = Evaluation.of(predictor, data.examples(split))
+    if not evaluation.curve.foreground + evaluation.curve.background:
+        raise ValueError(
+            f"The split {split!r} has {len(evaluation.images)} images and no labelled"
+            " pixel in them. Choose another --split, or correct --data.ignored."
+        )
     about = {
         "run": options.run_dir,
         "weights": options.weights,

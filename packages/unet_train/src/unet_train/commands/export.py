@@ -67,6 +67,7 @@ def run(options: jsonargparse.Namespace) -> int:
         options.run_dir,
         options.output,
         weights=options.weights,
+        threshold=options.threshold,
         formats=options.formats,
         photos=options.photos,
         name=options.name,

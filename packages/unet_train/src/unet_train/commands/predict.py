@@ -41,9 +41,10 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     predict.add_argument(
         "--pictures",
         type=Picture,
-        nargs="+",
+        nargs="*",
         default=["mask", "overlay"],
-        help="of each photo; a probability has 16 bits, 65535 being 1",
+        help="of each photo, none if nothing follows; a probability has 16 bits, 65535"
+        " being 1",
     )
     predict.add_argument(
         "--coco",

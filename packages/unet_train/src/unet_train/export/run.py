@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from unet_train import run_folder
 from unet_train.export import DEFAULT_FORMATS
 from unet_train.export.card import Facts, make_card
+from unet_train.export.decode import decode_photo
 from unet_train.export.formats import TABLE, check_installed
 from unet_train.export.parity import (
     Parity,
@@ -31,6 +34,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     weights: run_folder.Weights = "last",
+    threshold: float | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     photos: Sequence[str | os.PathLike[str]] = (),
     name: str = "foreground",
@@ -45,6 +49,7 @@ def export(
       run_dir: The folder that `fit` wrote.
       output: The folder to write; may exist if it is empty.
       weights: "last" or "best".
+      threshold: Probability from which a pixel is foreground, in place of the run's.
       formats: Among `unet_train.export.FORMATS`.
       photos: To compare on; none for ten validation images of the run's dataset, or for
         ten synthetic pictures where that is not at hand.
@@ -63,7 +68,12 @@ def export(
     check_installed(formats)
     _check_empty(output)
     config = run_folder.read_config(run_dir)
-    predictor = Predictor.load(run_dir, weights)
+    trained = run_folder.load_trained(run_dir, weights)
+    predictor = Predictor(
+        trained.model,
+        image_size=config["data"]["image_size"],
+        threshold=trained.threshold if threshold is None else threshold,
+    )
     module = PhotoModule(predictor, ("background", name), tile_size=tile_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that it can be moved there in one go.
@@ -78,12 +88,12 @@ def export(
         facts = Facts(
             config=config,
             weights=weights,
-            metrics=_metrics(pathlib.Path(run_dir), weights),
+            metrics=_metrics(pathlib.Path(run_dir), weights, trained.step),
             counts=_counts(config["data"]),
             compared_on=compared_on,
             parity=parity,
         )
-        (whole / CARD).write_text(make_card(module, facts))
+        (whole / CARD).write_text(make_card(module, facts), encoding="utf-8")
         whole.replace(output)
     return parity
 
@@ -121,7 +131,7 @@ def _photos(
     """What to compare on, and a word on what it is."""
     if given:
         for path in given:
-            read_photo(path)  # Rather now than when much has been converted.
+            _require_readable(path)  # Rather now than when much has been converted.
         return "photos given to the export", [pathlib.Path(path) for path in given]
     if found := validation_photos(config["data"], folder):
         return "validation images of its dataset, written as JPEG", found
@@ -131,13 +141,26 @@ def _photos(
     )
 
 
-def _metrics(run_dir: pathlib.Path, weights: str) -> dict[str, Any] | None:
+def _require_readable(path: str | os.PathLike[str]) -> None:
+    read_photo(path)
+    try:
+        decode_photo(tf.io.read_file(os.fspath(path)))
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"{os.fspath(path)} is a photo that TensorFlow's operations cannot read, so"
+            " that an export cannot be compared on it. Save it as JPEG or PNG."
+        ) from error
+
+
+def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] | None:
     """The scores of these weights, if they have been validated."""
     folder = run_folder.best_folder(run_dir) if weights == "best" else run_dir
     try:
-        return dict(json.loads((folder / run_folder.METRICS).read_text()))
+        text = (folder / run_folder.METRICS).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    found = dict(json.loads(text))
+    return found if found["step"] == step else None  # It was trained on since.
 
 
 def _counts(data: dict[str, Any]) -> dict[str, int]:

@@ -46,16 +46,10 @@ class PhotoModule(tf.Module):
           tile_size: Side of the largest tiles; None for what `largest_tile` says.
 
         Raises:
-          ValueError: The model is not from RGB to one logit, or takes no such tile.
+          ValueError: The model takes no such tile.
         """
         super().__init__(name="photo")
         model = predictor.model
-        channels, classes = model.inputs[0].shape[-1], model.outputs[0].shape[-1]
-        if (channels, classes) != (3, 1):
-            raise ValueError(
-                "What can be exported takes 3 channels and gives 1 logit a pixel. This"
-                f" model takes {channels} and gives {classes}."
-            )
         self.predictor = predictor
         self.class_names = tuple(class_names)
         self.geometry = TiledPredictor(model).geometry
