@@ -404,6 +404,7 @@ def test_it_loads_where_our_packages_are_not(exported, run_dir, tmp_path):
         pytest.param("onnx", {"padding": "valid"}, 1e-4, marks=needs("onnx")),
         pytest.param("onnx", {"upsampling": "resize"}, 1e-4, marks=needs("onnx")),
         pytest.param("litert", {"padding": "valid"}, 1e-4, marks=needs("litert")),
+        pytest.param("litert", {"upsampling": "resize"}, 1e-4, marks=needs("litert")),
         # LiteRT sums the statistics of group norm less exactly.
         pytest.param("litert", {"norm": "group"}, 1e-3, marks=needs("litert")),
     ],

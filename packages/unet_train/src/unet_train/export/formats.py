@@ -113,12 +113,42 @@ def _open_keras(path: pathlib.Path) -> Forward:
     return lambda tiles: model(tiles, training=False)
 
 
+class _Repeat(keras.layers.Layer):
+    """Repeats each pixel, by an operation that every converter knows."""
+
+    def __init__(self, factors: tuple[int, int], **options: Any) -> None:
+        super().__init__(**options)
+        self._factors = factors
+
+    def call(self, image: tf.Tensor) -> tf.Tensor:
+        """From [N, H, W, C]."""
+        size = tf.shape(image)[1:3] * self._factors
+        return tf.image.resize(image, size, "nearest")
+
+
+def _convertible(model: keras.Model) -> keras.Model:
+    """The same network without `UpSampling2D`.
+
+    Keras repeats pixels by `tf.repeat`, of which tf2onnx 1.17 makes a graph that is
+    right or wrong by the order of a hash map, and LiteRT one that it cannot run.
+    """
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.layers.UpSampling2D):
+            return _Repeat(layer.size, name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    network = keras.models.clone_model(model, clone_function=copy)
+    network.set_weights(model.get_weights())
+    return network
+
+
 def _write_onnx(module: PhotoModule, path: pathlib.Path) -> None:
     import onnx
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # Of Keras about numpy.
-        model = module.predictor.model
+        model = _convertible(module.predictor.model)
         image = keras.InputSpec("float32", model.inputs[0].shape, name="image")
         model.export(path, format="onnx", verbose=False, input_signature=[image])
     found = onnx.load(path)
@@ -149,7 +179,8 @@ def _open_onnx(path: pathlib.Path) -> Forward:
 
 
 def _write_litert(module: PhotoModule, path: pathlib.Path) -> None:
-    module.predictor.model.export(path, format="litert", verbose=False)
+    network = _convertible(module.predictor.model)
+    network.export(path, format="litert", verbose=False)
 
 
 def _open_litert(path: pathlib.Path) -> Forward:
