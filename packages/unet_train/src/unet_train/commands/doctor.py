@@ -8,11 +8,12 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
 from unet_train.commands.shared import (
+    add_run_arguments,
     make_task_and_data,
     run_dir_in,
     training_parser,
@@ -49,21 +50,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         "Examine data, machine and network before training; with the --run_dir of a"
         " run, also what it has learned. Exit status 1 if there is a fault."
     )
-    doctor.add_argument(
-        "--run_dir", type=str | None, default=None, help="folder of a run to examine"
-    )
-    doctor.add_argument(
-        "--weights",
-        type=Literal["last", "best"],
-        default="last",
-        help="of the end, or of the best validation (callback BestModels)",
-    )
-    doctor.add_argument(
-        "--threshold",
-        type=float | None,
-        default=None,
-        help="in place of the run's own",
-    )
+    add_run_arguments(doctor, required=False)
     doctor.add_argument(
         "--images", type=int, default=100, help="how many of each split to look at"
     )

@@ -51,9 +51,14 @@ def make_task_and_data(
     return SegmentationTask(model, **options.task.as_dict()), data
 
 
-def add_run_arguments(parser: jsonargparse.ArgumentParser) -> None:
-    """Which run, and which of its weights."""
-    parser.add_argument("--run_dir", type=str, required=True, help="folder of a run")
+def add_run_arguments(
+    parser: jsonargparse.ArgumentParser, *, required: bool = True
+) -> None:
+    """Which run, which of its weights, and from which probability on."""
+    kind = str if required else str | None
+    parser.add_argument(
+        "--run_dir", type=kind, required=required, help="folder of a run"
+    )
     parser.add_argument(
         "--weights",
         type=Literal["last", "best"],
