@@ -134,7 +134,7 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
             " on, or resume it with `unet-train fit ... --resume`."
         )
-    model = _load_architecture(run_dir / ARCHITECTURE)
+    model = load_architecture(run_dir)
     if read_config(run_dir)["task"].get("ema"):
         averages = [tf.Variable(weight.value) for weight in model.weights]
         state = checkpoints.restore_newest({"averages": averages})
@@ -155,7 +155,13 @@ def full_size_only(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def _load_architecture(path: pathlib.Path) -> keras.Model:
+def load_architecture(run_dir: str | os.PathLike[str]) -> keras.Model:
+    """The network of a run with weights of its own, not those it was trained to.
+
+    Raises:
+      ValueError: It cannot be read.
+    """
+    path = pathlib.Path(run_dir) / ARCHITECTURE
     try:
         return keras.models.model_from_json(path.read_text(encoding="utf-8"))
     except Exception as error:  # Keras raises whatever a changed file causes.

@@ -36,8 +36,6 @@ ALIGNMENT, LOGITS = "alignment.png", "logits.png"
 _GROUPS = ("data", "model", "task", "trainer")
 # Says whose a picture is: only these are overwritten.
 _SOFTWARE = "unet-train doctor"
-# Whose code a run folder may name.
-_TRUSTED = ("keras", "unet_core", "unet_train")
 # Training tiles on which a network is looked at.
 _TILES = 32
 # Steps that tell how long one takes; the first compiles.
@@ -81,30 +79,56 @@ def _defaults_of_run(arguments: Sequence[str]) -> dict[str, Any]:
 
     config = read_config(run_dir)
     _refuse_foreign_parts(arguments, config, run_dir)
-    defaults = {
+    return {
         f"{group}.{key}": value
         for group in _GROUPS
         for key, value in config.get(group, {}).items()
     }
-    return {**defaults, "network": config.get("network")}
 
 
 def _refuse_foreign_parts(
     arguments: Sequence[str], config: dict[str, Any], run_dir: str
 ) -> None:
-    """Runs no code that only the folder of a run names."""
-    parts = {"network": config.get("network")}
-    parts |= {f"task.{key}": value for key, value in config["task"].items()}
-    for option, part in parts.items():
-        if not isinstance(part, dict):
+    """Calls nothing that a run folder names but losses, optimizers and schedules."""
+    from unet_train.parts import find_object
+
+    for option in ("loss", "optimizer", "schedule"):
+        part = config["task"][option]
+        is_named = any(each.startswith(f"--task.{option}") for each in arguments)
+        if not isinstance(part, dict) or is_named:
             continue
         path = str(part.get("class_path"))
-        is_named = any(each.startswith(f"--{option}") for each in arguments)
-        if path.split(".")[0] not in _TRUSTED and not is_named:
+        if not _is_part(find_object(path)):
             raise ValueError(
-                f"{run_dir} names {path} as its `{option}`, code that is not ours. If"
-                f" you trust it, give --{option} on the command line as well."
+                f"{run_dir} names {path} as its `task.{option}`, which is none. If you"
+                f" trust it, give --task.{option} on the command line as well."
             )
+
+
+def _is_part(found: object) -> bool:
+    import keras
+
+    from unet_train.losses import Loss
+
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    bases = (Loss, keras.losses.Loss, keras.Optimizer, schedule)
+    return isinstance(found, type) and issubclass(found, bases)
+
+
+def _network_of_run(
+    options: jsonargparse.Namespace, has_run: bool
+) -> keras.Model | None:
+    """A run's own network, untrained; None where `model` describes it.
+
+    It is made from what Keras saved, not by calling what the run folder names.
+    """
+    from unet_train.run_folder import load_architecture, read_config
+
+    if not has_run or options.network is not None:
+        return None
+    if read_config(options.run_dir).get("network") is None:
+        return None
+    return load_architecture(options.run_dir)
 
 
 def _is_run(run_dir: str) -> bool:
@@ -158,7 +182,7 @@ def _examine(
     gpu = doctor.check_gpu(trainer.device)
     device = "cpu" if gpu.verdict == "fault" else trainer.device
     place = configure(dataclasses.replace(trainer, strategy="none", device=device))
-    task, data = make_task_and_data(options)
+    task, data = make_task_and_data(options, _network_of_run(options, has_run))
     task.set_precision(trainer.precision)
     task.check_tile_size(data.options.tile_size)
 

@@ -12,6 +12,8 @@ from unet_core import UNetConfig
 from unet_train.options import DataOptions, TaskOptions, TrainerOptions
 
 if TYPE_CHECKING:
+    import keras
+
     from unet_train import SegmentationData, SegmentationTask
 
 
@@ -36,18 +38,18 @@ def training_parser(description: str) -> jsonargparse.ArgumentParser:
 
 
 def make_task_and_data(
-    options: jsonargparse.Namespace,
+    options: jsonargparse.Namespace, model: keras.Model | None = None
 ) -> tuple[SegmentationTask, SegmentationData]:
-    """What `training_parser` described."""
+    """What `training_parser` described; with another model if there is one."""
     from unet_core import build_unet
     from unet_train import SegmentationData, SegmentationTask
     from unet_train.parts import make_part
 
     data = SegmentationData(**options.data.as_dict())
-    if options.network is None:
-        model = build_unet(UNetConfig(**options.model.as_dict()))
-    else:
+    if model is None and options.network is not None:
         model = make_part(options.network, {})
+    elif model is None:
+        model = build_unet(UNetConfig(**options.model.as_dict()))
     return SegmentationTask(model, **options.task.as_dict()), data
 
 
