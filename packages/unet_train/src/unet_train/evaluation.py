@@ -87,7 +87,7 @@ class Evaluation:
         self.threshold = threshold
         self.images: list[ImageCounts] = []
         self.curve = ThresholdCounts()
-        self.reliability = Reliability()
+        self.reliability = Reliability(self.curve)
         self._curves: list[ThresholdCounts] = []
 
     @classmethod
@@ -120,7 +120,7 @@ class Evaluation:
         curve = ThresholdCounts()
         curve.add(mask, probabilities)
         self._curves.append(curve)
-        self.curve.add(mask, probabilities)
+        self.curve.merge(curve)
         self.reliability.add(mask, probabilities)
 
     def scores(self) -> dict[str, Any]:
@@ -175,15 +175,19 @@ class Reliability:
     Sixteen bins of equal width; the last holds 1 as well.
     """
 
-    def __init__(self) -> None:
-        self._curve = ThresholdCounts()
+    def __init__(self, curve: ThresholdCounts) -> None:
+        """Starts.
+
+        Args:
+          curve: Counts the same images.
+        """
+        self._curve = curve
         self._sums = np.zeros(_RELIABILITY_BINS)
 
     def add(
         self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
     ) -> None:
-        """Counts one image: its mask with 255 ignored, its probabilities."""
-        self._curve.add(mask, probabilities)
+        """Sums the probabilities of one image, where its mask is not 255."""
         valid = probabilities[mask != _IGNORE].astype(np.float64)
         bins = (valid * _RELIABILITY_BINS).astype(np.int64)
         bins = np.minimum(bins, _RELIABILITY_BINS - 1)

@@ -121,6 +121,10 @@ class ThresholdCounts:
             chosen = bins[mask == label]
             self._counts[label] += np.bincount(chosen, minlength=_BINS + 1)
 
+    def merge(self, other: ThresholdCounts) -> None:
+        """Adds what another one counted."""
+        self._counts += other._counts
+
     @property
     def histogram(self) -> npt.NDArray[np.int64]:
         """Background and foreground from each threshold to the next, int64 [2, 257]."""

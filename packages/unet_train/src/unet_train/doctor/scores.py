@@ -65,6 +65,12 @@ class Scores:
                 self.lowest = min(self.lowest, float(chosen.min()))
 
     @property
+    def found(self) -> float:
+        """Share of the pixels that are foreground at the predictor's threshold."""
+        positives = self.counts.true_positives + self.counts.false_positives
+        return positives / max(self.counts.pixels, 1)
+
+    @property
     def best(self) -> tuple[float, float]:
         """The threshold of the greatest IoU, and that IoU."""
         threshold = self.curve.best_threshold()
@@ -110,15 +116,13 @@ def check_logits(scores: Scores, *, training_iou: float) -> Finding:
         )
     background, foreground = scores.medians
     _, best = scores.best
-    counts = scores.counts
-    found = (counts.true_positives + counts.false_positives) / max(counts.pixels, 1)
     text = (
         f"median {background:.1f} on background, {foreground:.1f} on foreground; the"
         f" best IoU at any threshold is {best:.2f}"
     )
     if best >= _POOR:
         return Finding("logits", "ok", text)
-    black = "the masks are black and " if found == 0 else ""
+    black = "the masks are black and " if scores.found == 0 else ""
     if training_iou > best + _POOR:
         return Finding(
             "logits",
@@ -148,9 +152,8 @@ def check_threshold(scores: Scores, run_dir: str | os.PathLike[str]) -> Finding:
     """
     threshold, best = scores.best
     counts = scores.counts
-    found = (counts.true_positives + counts.false_positives) / max(counts.pixels, 1)
     text = (
-        f"{scores.threshold:g} marks {share(found)} of the pixels with IoU"
+        f"{scores.threshold:g} marks {share(scores.found)} of the pixels with IoU"
         f" {counts.iou:.2f}; the best, {threshold:.2f}, gives {best:.2f}"
     )
     loss = best - counts.iou
