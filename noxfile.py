@@ -25,8 +25,8 @@ EXTRAS = {"unet_train": "[heic,litert,onnx]"}
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill"]
 # Processes that share the test files; TensorFlow takes about a gigabyte in each.
 WORKERS = str(min(4, os.cpu_count() or 1))
-# What tests compare with.
-PEERS = {"unet_train": ["scikit-learn"]}
+# What tests compare with, and what the example of a README reads its photo with.
+PEERS = {"unet_core": ["pillow"], "unet_train": ["scikit-learn"]}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
 SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -6,8 +6,8 @@
 Ours: a JPEG of that many pixels, decoded, predicted in tiles, stitched. Its rate is the
 work of all passes, borders included, by the time from file to mask; the peak is that of
 a large matrix product in the same run. PyTorch has the same network (channels_last,
-inference mode, the same weights' shapes) and predicts tiles of 572, as ours does for
-that comparison. Prints one JSON line.
+inference mode, the same weights' shapes); it predicts a tile of 572 and then the photo,
+decoded once more and cut into the very tiles that ours takes. Prints one JSON line.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import PIL.Image
 import tensorflow as tf
 
 from unet_core import Geometry, TiledPredictor, build_unet, presets, summary
+from unet_core.tile_plan import TilePlan
 
 CONFIG = presets.original()
 
@@ -49,10 +50,10 @@ def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
     tile = np.random.default_rng(0).integers(0, 256, (1, 572, 572, 3), np.uint8)
     work = summary(CONFIG, 572).forward_gflop
     turns: dict[str, Callable[[], object]] = {"peak": matrix_product(precision)}
-    forward = TiledPredictor(model)._forward
+    forward = TiledPredictor(model)._probabilities
     turns["ours"] = lambda: forward(tile).numpy()
-    if peer := torch_forward(precision, tile):
-        turns["torch"] = peer
+    if peer := torch_forward(precision):
+        turns["torch"] = lambda: peer(tile)
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(options.turns + 1):
         for name, run in turns.items():
@@ -73,27 +74,46 @@ def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
     photo = photo_jpeg(options.megapixels)
     predictor = TiledPredictor(model, memory_budget=int(options.memory_gib * 1024**3))
     predictor(np.zeros((200, 200, 3), np.uint8))
-    passes: list[int] = []
     start = time.perf_counter()
     image = np.asarray(PIL.Image.open(io.BytesIO(photo)))
-    mask = (
-        predictor(image, progress=lambda _, total: passes.append(total))[..., 0] > 0.5
-    )
+    mask = predictor(image)[..., 0] > 0.5
     elapsed = time.perf_counter() - start
     assert mask.shape == image.shape[:2]
-    height, width = predictor._tile_shape(*image.shape[:2])
-    executed = passes[-1] * summary(CONFIG, (height, width)).forward_gflop
-    geometry = Geometry()
+    plan = predictor._plan(*image.shape[:2])
+    executed = plan.count * summary(CONFIG, (plan.height, plan.width)).forward_gflop
+    geometry = Geometry.of(CONFIG)
     whole = tuple(map(geometry.valid_size_for_output, image.shape[:2]))
     needed = summary(CONFIG, (whole[0], whole[1])).forward_gflop
     found |= {
         "photo_seconds": round(elapsed, 1),
-        "photo_tiles": [passes[-1], height, width],
+        "photo_tiles": [plan.count, plan.height, plan.width],
         "photo": round(executed / elapsed),
         "photo_of_peak": round(executed / elapsed / peak, 3),
         "photo_of_peak_without_overlap": round(needed / elapsed / peak, 3),
     }
+    if peer:
+        start = time.perf_counter()
+        torch_photo(peer, photo, plan, geometry.margin)
+        found["photo_seconds_torch"] = round(time.perf_counter() - start, 1)
     return found
+
+
+def torch_photo(
+    peer: Callable[[Any], Any], photo: bytes, plan: TilePlan, margin: int
+) -> Any:
+    """A mask by the peer, with the tiles of ours."""
+    image = np.asarray(PIL.Image.open(io.BytesIO(photo)))
+    bottom = plan.rows[-1].start + plan.height - image.shape[0]
+    right = plan.columns[-1].start + plan.width - image.shape[1]
+    sides = (margin, bottom), (margin, right), (0, 0)
+    mirrored = np.pad(image, sides, mode="reflect")
+    mask = np.empty(image.shape[:2], bool)
+    for y, x in plan.tiles:
+        top, left = y.start + margin, x.start + margin
+        tile = mirrored[top : top + plan.height, left : left + plan.width]
+        output = peer(tile[np.newaxis])[0]
+        mask[y.output, x.output] = output[y.taken, x.taken] > 0.5
+    return mask
 
 
 _SIDE = 4096
@@ -118,8 +138,8 @@ def photo_jpeg(megapixels: float) -> bytes:
     return stream.getvalue()
 
 
-def torch_forward(precision: str, tile: Any) -> Callable[[], object] | None:
-    """The same network in PyTorch on the same tile, if PyTorch is installed."""
+def torch_forward(precision: str) -> Callable[[Any], Any] | None:
+    """The same network in PyTorch, if installed: uint8 [N, H, W, 3] to float32."""
     try:
         import torch
     except ImportError:
@@ -165,14 +185,14 @@ def torch_forward(precision: str, tile: Any) -> Callable[[], object] | None:
 
     dtype = getattr(torch, precision)
     model = UNet().eval().to(dtype=dtype, memory_format=torch.channels_last)
-    pixels = torch.from_numpy(tile.astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-    pixels = pixels.to(dtype=dtype, memory_format=torch.channels_last)
 
-    def run() -> object:
+    def run(tiles: Any) -> Any:
+        pixels = torch.from_numpy(tiles.astype(np.float32) / 127.5 - 1)
+        pixels = pixels.permute(0, 3, 1, 2)
+        pixels = pixels.to(dtype=dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
-            return torch.sigmoid(model(pixels).float()).numpy()
+            return torch.sigmoid(model(pixels).float())[:, 0].numpy()
 
-    assert run().shape == (1, 1, 388, 388)  # type: ignore[attr-defined]
     return run
 
 

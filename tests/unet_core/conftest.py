@@ -22,6 +22,7 @@ CONFIGS: dict[str, UNetConfig] = {
     "layer": UNetConfig(base_filters=8, norm="layer", depth=2),
     "sync_batch": UNetConfig(base_filters=8, norm="sync_batch"),
     "supervised": UNetConfig(base_filters=8, deep_supervision=3, classes=2),
+    "gelu": UNetConfig(base_filters=8, activation="gelu", norm="layer", dropout=0.2),
     "stochastic": UNetConfig(base_filters=8, stochastic_depth=0.1),
     "stochastic_same": UNetConfig(
         base_filters=8, stochastic_depth=0.1, padding="same", upsampling="resize"

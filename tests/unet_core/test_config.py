@@ -1,8 +1,12 @@
 """Impossible options are refused with the cure."""
 
+import dataclasses
+import json
+
+import numpy as np
 import pytest
 
-from unet_core import UNetConfig, build_unet, presets
+from unet_core import Geometry, UNetConfig, build_unet, presets
 
 
 @pytest.mark.parametrize(
@@ -28,11 +32,20 @@ from unet_core import UNetConfig, build_unet, presets
         ),
         ({"activation": ""}, "`activation` must be a name that Keras knows"),
         ({"activation": "softmax"}, "belongs after the logits"),
+        ({"activation": "log_softmax"}, "belongs after the logits"),
+        ({"norm": "layer", "base_filters": 1}, "Use base_filters=2 or more"),
     ],
 )
 def test_impossible_options(fields, fault):
     with pytest.raises(ValueError, match=fault):
         UNetConfig(**fields)
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    config = UNetConfig(depth=np.int64(3), dropout=np.float32(0.5), classes=np.uint8(2))
+    assert config == UNetConfig(depth=3, dropout=0.5, classes=2)
+    assert json.loads(json.dumps(dataclasses.asdict(config)))["depth"] == 3
+    assert Geometry(np.int32(3)).output_size(np.int64(140)) == 52
 
 
 def test_the_cure_for_groups_cures():

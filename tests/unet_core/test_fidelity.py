@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from unet_core import Geometry, UNetConfig, build_unet, summary
+from unet_core import Geometry, UNetConfig, build_unet, presets, summary
 
 
 def count(variables):
@@ -156,7 +156,7 @@ COUNTED = (
 
 def test_summary_against_the_graph(config):
     model = build_unet(config)
-    geometry = Geometry(config.depth, config.padding, config.upsampling)
+    geometry = Geometry.of(config)
     sides = [geometry.nearest_valid_sizes(side)[1] for side in (400, 300)]
     shape = (1, *sides, config.input_channels)
     found = summary(config, tuple(sides))
@@ -174,6 +174,16 @@ def test_summary_of_the_original():
     assert "301.6 GFLOP forward, 903.6 GFLOP a training step" in text
     with pytest.raises(ValueError, match="Nearest valid: 588 and 604"):
         summary(UNetConfig(), 600)
+
+
+def test_summary_takes_what_the_model_takes():
+    assert summary("paper", 572) == summary(presets.paper(), (572, 572))
+    # Numbers of numpy would overflow.
+    size = (np.int32(5724), np.int32(5724))
+    assert summary("original", size).forward_gflop == pytest.approx(46_108, abs=1)
+    for no_size in (572.0, "572", (572, 572, 3), (572,), None):
+        with pytest.raises((ValueError, TypeError)):
+            summary("original", no_size)
 
 
 def test_training_work_is_three_times_the_forward_but_for_the_image():

@@ -1,12 +1,15 @@
 """Sizes, against a walk through the figure and against the running graph."""
 
+import collections
 import doctest
 import functools
 import itertools
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,22 +114,31 @@ def test_thousands_of_sizes_against_the_graph(geometry, more_rows, more_columns)
 
 
 @pytest.mark.parametrize(("padding", "upsampling"), KINDS)
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_against_the_running_graph(depth, padding, upsampling):
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling):
+    """From the smallest size on, the graph runs where a size is valid, nowhere else."""
     geometry = Geometry(depth, padding, upsampling)
-    model = symbolic(geometry)
+    smallest, step = geometry.smallest_valid_size, geometry.step
+    signature = tf.TensorSpec((None, None, None, 3), tf.float32)
+    graph = tf.function(symbolic(geometry), input_signature=[signature])
+    valid = st.integers(0, 6).map(lambda more: smallest + more * step)
+    seen = collections.Counter()
 
-    @settings(max_examples=15, deadline=None)
-    @given(st.integers(0, 6), st.integers(0, 6))
-    def check(more_rows, more_columns):
-        sides = [
-            geometry.smallest_valid_size + more * geometry.step
-            for more in (more_rows, more_columns)
-        ]
-        output = model(np.zeros((1, *sides, 3)))
-        assert list(output.shape[1:3]) == [geometry.output_size(each) for each in sides]
+    @settings(max_examples=250, deadline=None)
+    @given(valid | st.integers(smallest, smallest + 6 * step), valid)
+    def check(height, width):
+        image = tf.zeros((1, height, width, 3))
+        valid_size = geometry.is_valid_size(height)
+        if valid_size:
+            inner = map(geometry.output_size, (height, width))
+            assert graph(image).shape == (1, *inner, 1)
+        else:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="[Cc]oncat"):
+                graph(image)
+        seen[valid_size] += 1
 
     check()
+    assert min(seen[True], seen[False]) > 20, seen
 
 
 @given(geometries)
@@ -137,11 +149,65 @@ def test_the_geometry_is_read_off_the_model(geometry):
 
 def test_invalid_size_names_the_nearest():
     with pytest.raises(
-        ValueError, match="no input of side 600. Nearest valid: 588 and"
+        ValueError, match="no input of size 600. Nearest valid: 588 and"
     ):
         Geometry().output_size(600)
-    with pytest.raises(ValueError, match="side 64. Nearest valid: 188"):
+    with pytest.raises(ValueError, match="size 64. Nearest valid: 188"):
         Geometry().output_size(64)
+
+
+def test_an_invalid_shape_names_both_sides():
+    with pytest.raises(
+        ValueError,
+        match="height 426. Nearest valid: 412 and 428, nor of width 9. .* 188. Crop",
+    ):
+        Geometry().output_shape(426, 9)
+    assert Geometry().output_shape(572, 588) == (388, 404)
+
+
+@given(geometries, st.integers(0, 5), st.data())
+@settings(max_examples=150, deadline=None)
+def test_sizes_of_further_heads_against_the_graph(geometry, more, data):
+    level = data.draw(st.integers(0, geometry.depth - 1))
+    size = geometry.smallest_valid_size + more * geometry.step
+    model = symbolic(geometry)
+    # The head is a convolution 1x1 on this.
+    stage = keras.Model(model.input, model.get_layer(f"decoder_{level}_conv_2").output)
+    shape = stage.compute_output_shape((1, size, size, 3))
+    assert shape[1] == geometry.head_size(size, level)
+
+
+def test_heads_that_there_are_not():
+    assert [Geometry().head_size(572, level) for level in range(4)] == [
+        388,
+        196,
+        100,
+        52,
+    ]
+    for level in (-1, 4):
+        with pytest.raises(ValueError, match=f"0 to 3 for depth 4. Received: {level}"):
+            Geometry().head_size(572, level)
+    with pytest.raises(ValueError, match="Nearest valid"):
+        Geometry().head_size(570, 1)
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_zeros_around_a_tile_reach_as_far_as_its_seam(depth, upsampling):
+    """Not less, or tiles would differ; not a cell more, or work would be wasted."""
+    geometry = Geometry(depth, "same", upsampling)
+    model = positive(symbolic(geometry))
+    stage = keras.Model(model.input, model.get_layer("decoder_0_conv_2").output)
+    seam, step = geometry.seam, geometry.step
+    # Dark, which gives 0, but for what lies around the tile.
+    image = np.full((1, step, 4 * seam + 2 * step, 3), 127, np.float32)
+    tile = slice(step, -step)
+    image[:, :, :step] = image[:, :, -step:] = 255
+    reached = np.asarray(stage(image))[0, 0, tile, 0] > 0
+    assert not np.asarray(stage(image[:, :, tile])).any()
+    assert not reached[seam:-seam].any()
+    assert reached[seam - step : seam].any()
+    assert reached[-seam : step - seam].any()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +215,7 @@ def test_invalid_size_names_the_nearest():
     [
         ({"depth": 0}, "`depth` must be a whole number of at least 1. Received: 0"),
         ({"depth": 2.0}, "Received: 2.0"),
+        ({"depth": "4"}, "Received: '4'"),
         ({"padding": "full"}, r"`padding` must be one of \['valid', 'same'\]"),
         ({"upsampling": "nearest"}, r"`upsampling` must be one of \['transposed', 're"),
     ],
@@ -158,9 +225,8 @@ def test_what_is_no_geometry(fields, fault):
         Geometry(**fields)
 
 
-def positive_model(geometry):
+def positive(model):
     """Every weight positive and no bias: whatever can count gives more than 0."""
-    model = symbolic(geometry)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         values = rng.uniform(0.5, 1, variable.shape)
@@ -173,7 +239,7 @@ def positive_model(geometry):
 def test_receptive_field_of_every_pixel_of_a_cell(depth, padding, upsampling):
     """Pixels of the input that change an output pixel, by a pulse at each of them."""
     geometry = Geometry(depth, padding, upsampling)
-    model = positive_model(geometry)
+    model = positive(symbolic(geometry))
     # Rows do not matter: one row of cells, many columns.
     width = geometry.valid_size_for_output(2 * geometry.halo + 3 * geometry.step)
     height = geometry.smallest_valid_size

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -31,13 +32,44 @@ def test_the_default_is_the_original():
 
 def test_geometry_is_read_off_any_network_of_the_table(light_config):
     config = light_config
-    expected = Geometry(config.depth, config.padding, config.upsampling)
+    expected = Geometry.of(config)
     assert read_geometry(build_unet(config)) == expected
 
 
+def convolutional(*layers):
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, keras.Sequential(layers)(image)).layers[-1]
+
+
 def test_what_is_no_unet():
-    with pytest.raises(ValueError, match="'dense' has 0 convolutions"):
-        read_geometry(keras.Sequential([keras.Input((2,))], name="dense"))
+    with pytest.raises(TypeError, match="must be a Keras model.*Received: 'x.keras'"):
+        read_geometry("x.keras")
+    conv, pool = keras.layers.Conv2D, keras.layers.MaxPooling2D
+    up = keras.layers.UpSampling2D
+    for layers, fault in (
+        ([conv(2, 1)], "0 convolutions 3x3 and 0 poolings"),
+        (
+            [conv(2, 3), pool(), conv(2, 3, strides=2)],
+            "other strides or dilations than those of the figure",
+        ),
+        (
+            [conv(2, 3), pool(), conv(2, 3, dilation_rate=2)],
+            "other strides or dilations than those of the figure",
+        ),
+        (
+            [conv(2, 3), pool(4), up(4)],
+            "other strides or dilations than those of the figure",
+        ),
+        (
+            [conv(2, 3, padding="same"), pool()],
+            r"an output of \(2, 2\) for an .* \(4, 4\)",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"has {fault}, so it is no U"):
+            read_geometry(convolutional(*layers))
+    inner = build_unet("tiny")
+    with pytest.raises(ValueError, match="of one within another, that one"):
+        read_geometry(keras.Sequential([inner]))
 
 
 @pytest.mark.parametrize(
@@ -48,16 +80,25 @@ def test_an_invalid_size_is_refused_with_the_nearest(padding, width, nearest):
     model = build_unet(UNetConfig(depth=3, base_filters=2, padding=padding))
     image = np.zeros((1, 102, width, 3), np.uint8)
     for call in (model, model.predict_on_batch, tf.function(model)):
-        with pytest.raises(ValueError, match=f"side 102. Nearest valid: {nearest}"):
+        with pytest.raises(ValueError, match=f"height 102. Nearest valid: {nearest}"):
             call(image)
-    with pytest.raises(ValueError, match="side 102"):
+    with pytest.raises(ValueError, match="height 102"):
         keras.Sequential([model])(image)
     unknown = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 3))])
     square = np.zeros((1, width, width, 3), np.float32)
     assert unknown(square).shape[0] == 1
 
 
-def test_the_check_of_sizes_leaves_a_stock_model():
+@pytest.mark.parametrize("shape", [(60, 60, 3), (1, 60, 60), (2, 60, 60, 1)])
+def test_what_is_no_batch_of_images(shape):
+    model = build_unet(UNetConfig(depth=2, base_filters=2))
+    fault = rf"\[N, H, W, 3\]. Received the shape {re.escape(str(shape))}.*batch axis"
+    for call in (model, tf.function(model)):
+        with pytest.raises(ValueError, match=fault):
+            call(np.zeros(shape))
+
+
+def test_the_checks_leave_a_stock_model():
     model = build_unet(UNetConfig(depth=1, base_filters=2))
     image = np.random.default_rng(0).integers(0, 256, (1, 30, 30, 3), np.uint8)
     expected = model(image)

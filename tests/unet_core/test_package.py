@@ -1,9 +1,16 @@
 """What the package offers, and what importing it costs."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
+import numpy as np
+import PIL.Image
+
 import unet_core
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_public_names():
@@ -31,3 +38,37 @@ def test_import_and_geometry_need_no_tensorflow():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def code_of(path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.M | re.S)
+    assert blocks
+    return "\n".join(blocks)
+
+
+def test_the_readme_runs_as_it_stands(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    unet_core.build_unet("original").save_weights(tmp_path / "cats.weights.h5")
+    program = code_of(ROOT / "packages" / "unet_core" / "README.md")
+    program += "\nassert mask.shape == (40, 60)"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_the_documentation_runs_as_it_stands(tmp_path):
+    program = code_of(ROOT / "docs" / "unet.md")
+    # What the text speaks of: a photo, labels, and an error, which is shown beside it.
+    program = program.replace("geometry.output_size(600)", "")
+    program = (
+        """
+import numpy as np
+photo = np.zeros((30, 40, 1), np.uint8)
+mask = np.zeros((1, 572, 572, 1), np.uint8)
+"""
+        + program
+        + """
+assert probabilities.shape == (30, 40, 2)
+assert label.shape == (1, 388, 388, 1)
+"""
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -139,7 +139,7 @@ def test_impossible_limits(make_task, make_data, options, received):
 
 
 def test_tile_size_that_does_not_fit(make_task, make_data):
-    with pytest.raises(ValueError, match="side 31. Nearest valid: 30 and 32"):
+    with pytest.raises(ValueError, match="size 31. Nearest valid: 30 and 32"):
         find_learning_rate(make_task(), make_data(tile_size=31))
 
 

@@ -148,7 +148,7 @@ def test_more_than_one_class_is_refused():
 
 
 def test_tile_size_that_does_not_fit_names_the_nearest(make_task):
-    with pytest.raises(ValueError, match="side 31. Nearest valid: 30 and 32"):
+    with pytest.raises(ValueError, match="size 31. Nearest valid: 30 and 32"):
         make_task().check_tile_size(31)
 
 

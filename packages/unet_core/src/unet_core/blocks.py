@@ -67,7 +67,7 @@ class Blocks:
     def copy_and_crop(
         self, skip: KerasTensor, x: KerasTensor, crop: int, stage: str
     ) -> KerasTensor:
-        """Crops the skip by `crop` pixels a side and puts it before `x`."""
+        """Crops the skip by `crop` pixels at each border and puts it before `x`."""
         merge = layers.Concatenate(name=f"{stage}_concat", dtype=self.dtype)
         return merge([self._crop(skip, crop, f"{stage}_crop"), x])
 

@@ -1,8 +1,11 @@
 """The options of the U-Net. No TensorFlow here, so that a CLI can read them fast."""
 
+import contextlib
 import dataclasses
 import math
-from typing import Literal, get_args
+import numbers
+import operator
+from typing import Literal, SupportsIndex, get_args
 
 Norm = Literal["none", "batch", "sync_batch", "group", "layer"]
 Padding = Literal["valid", "same"]
@@ -39,8 +42,8 @@ class UNetConfig:
         and the output is smaller than the input. "same" pads with zeros and keeps the
         size, which is cheaper for small inputs.
       deep_supervision: Number of further heads, on the stages of the way up below the
-        top one: the model then returns a list, the full-size logits first, each
-        further one half the size of the one before.
+        top one: the model then returns a list, the full-size logits first, then those
+        of half the resolution, a quarter and so on (sizes: `Geometry.head_size`).
       stochastic_depth: Share of samples for which, in training, a stage's two
         convolutions are left out (Huang et al. 2016). Above 0 each stage gets a 1x1
         convolution as a shortcut, which then is all that is left of it.
@@ -70,19 +73,16 @@ class UNetConfig:
             *(("depth", 1), ("base_filters", 1), ("input_channels", 1)),
             *(("classes", 1), ("groups", 1), ("deep_supervision", 0)),
         ):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(
-                    f"`{name}` must be a whole number of at least {least}. Received:"
-                    f" {value!r}"
-                )
+            number = whole_number(name, getattr(self, name), least)
+            object.__setattr__(self, name, number)
         for name in ("norm_momentum", "dropout", "stochastic_depth"):
             value = getattr(self, name)
-            # A number, but neither a bool nor NaN.
-            if type(value) not in (int, float) or not 0 <= value < 1:
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not 0 <= value < 1:
                 raise ValueError(
                     f"`{name}` must be at least 0 and below 1. Received: {value!r}"
                 )
+            object.__setattr__(self, name, float(value))
         for name, kind in (
             *(("norm", Norm), ("padding", Padding), ("upsampling", Upsampling)),
         ):
@@ -117,8 +117,30 @@ class UNetConfig:
                 f" {self.groups} `groups`. Use groups={fitting}, or base_filters="
                 f"{self.groups * max(1, round(self.base_filters / self.groups))}."
             )
-        if self.activation == "softmax":
+        if self.norm == "layer" and self.base_filters == 1:
             raise ValueError(
-                '`activation` "softmax" leaves nothing of a channel but its share of'
-                ' all; it belongs after the logits. Use "relu".'
+                'Norm "layer" over the one channel of `base_filters=1` leaves nothing'
+                ' of it. Use base_filters=2 or more, or norm="batch".'
             )
+        if self.activation in ("softmax", "log_softmax"):
+            raise ValueError(
+                f"`activation` {self.activation!r} leaves nothing of a channel but its"
+                ' share of all; it belongs after the logits. Use "relu".'
+            )
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """A number of any library as Python's own, which JSON knows and never overflows.
+
+    Raises:
+      ValueError: It is no whole number, or less than `least`.
+    """
+    number = None
+    if not isinstance(value, bool) and isinstance(value, SupportsIndex):
+        with contextlib.suppress(TypeError):  # An array says so, and may not be one.
+            number = operator.index(value)
+    if number is None or number < least:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {least}. Received: {value!r}"
+        )
+    return number

@@ -1,7 +1,6 @@
 """Sizes: what goes in, what comes out, and how far a pixel is seen.
 
-A size is the side of a square, or one side of a rectangle, in pixels; the two sides of
-an image are independent of each other.
+A size is the height or the width of an image, in pixels; the two are independent.
 
 >>> paper = Geometry()
 >>> paper.output_size(572)
@@ -10,20 +9,25 @@ an image are independent of each other.
 (588, 604)
 >>> paper.margin, paper.crop_sizes
 (92, (88, 40, 16, 4))
+>>> 572 - 2 * paper.margin
+388
+
+The label of an output is the mask without its margin:
+`mask[:, margin:-margin, margin:-margin]` (with padding "same" the mask as it is).
 
 All follows from two facts. Every stage has two 3x3 convolutions, which with padding
-"valid" take 4 pixels off a side's length; and a pooling needs an even side. Going up
+"valid" take 4 pixels off a length; and a pooling needs an even length. Going up
 from a bottom of b pixels gives an output of 2^depth * (b - 4) + 4, going down to it
 takes an input of 2^depth * (b + 8) - 4. Where up-sampling is by resizing, its 3x3
 convolution takes another 2 pixels off at each level on the way up.
 """
 
 import dataclasses
-from typing import get_args
+from typing import Self, get_args
 
-from unet_core.config import Padding, Upsampling
+from unet_core.config import Padding, UNetConfig, Upsampling, whole_number
 
-# What the two 3x3 convolutions of a stage take off the length of a side.
+# What the two 3x3 convolutions of a stage take off a length.
 _STAGE_TAKES = 4
 
 
@@ -33,8 +37,8 @@ class Geometry:
 
     Attributes:
       depth: Number of poolings.
-      padding: Of the convolutions.
-      upsampling: How the way up doubles a side.
+      padding: "valid" as in the paper, or "same".
+      upsampling: How the way up doubles a length: "transposed" or "resize".
     """
 
     depth: int = 4
@@ -47,16 +51,18 @@ class Geometry:
         Raises:
           ValueError: An attribute has an impossible value.
         """
-        if type(self.depth) is not int or self.depth < 1:
-            raise ValueError(
-                f"`depth` must be a whole number of at least 1. Received: {self.depth}"
-            )
+        object.__setattr__(self, "depth", whole_number("depth", self.depth, 1))
         for name, kind in (("padding", Padding), ("upsampling", Upsampling)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(
                     f"`{name}` must be one of {list(get_args(kind))}. Received:"
                     f" {getattr(self, name)!r}"
                 )
+
+    @classmethod
+    def of(cls, config: UNetConfig) -> Self:
+        """The sizes of the network with these options."""
+        return cls(config.depth, config.padding, config.upsampling)
 
     @property
     def step(self) -> int:
@@ -69,7 +75,10 @@ class Geometry:
 
     @property
     def margin(self) -> int:
-        """Pixels a side by which the output is smaller: 6 * 2^depth - 4 if "valid"."""
+        """What the output lacks at each of the four borders, in pixels.
+
+        6 * 2^depth - 4 for "valid" (7 * 2^depth - 5 if resized), 0 for "same".
+        """
         return 0 if self.padding == "same" else self._margin(self.depth)
 
     @property
@@ -85,13 +94,16 @@ class Geometry:
     def seam(self) -> int:
         """Pixels of a tile's output that are not used where another tile adjoins.
 
-        None for padding "valid"; for "same" what the zeros around a tile reach.
+        0 for padding "valid"; for "same" what the zeros around a tile reach, in whole
+        pooling cells, since tiles start and end with one.
         """
-        return 0 if self.padding == "valid" else _round_up(self.halo, self.step)
+        if self.padding == "valid":
+            return 0
+        return _round_up(-self.receptive_field(0).start, self.step)
 
     @property
     def crop_sizes(self) -> tuple[int, ...]:
-        """Pixels a side that "copy and crop" takes off each skip, top level first.
+        """Pixels at each border that "copy and crop" takes off a skip, top level first.
 
         What lies below a skip is a U-Net of smaller depth without the stage's own four
         convolutions. The crops do not depend on the size of the input.
@@ -105,12 +117,12 @@ class Geometry:
 
     @property
     def smallest_valid_size(self) -> int:
-        """The smallest side of an input that leaves an output, in pixels."""
+        """The smallest size of an input that leaves an output, in pixels."""
         needed = 2 * self.margin + 1
         return _round_up(needed + self._rest, self.step) - self._rest
 
     def is_valid_size(self, size: int) -> bool:
-        """Whether every pooling meets an even side and some output is left."""
+        """Whether every pooling meets an even length and some output is left."""
         return (size + self._rest) % self.step == 0 and size > 2 * self.margin
 
     def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
@@ -125,24 +137,53 @@ class Geometry:
         return (above if above == size else above - self.step), above
 
     def output_size(self, size: int) -> int:
-        """The side of the output for an input of side `size`, in pixels.
+        """The size of the output for an input of that size, in pixels.
 
         Raises:
           ValueError: The size does not fit the network; the text names the nearest
             sizes that do.
         """
-        if not self.is_valid_size(size):
-            below, above = self.nearest_valid_sizes(size)
-            nearest = f"{above}" if below is None else f"{below} and {above}"
-            raise ValueError(
-                f"A U-Net of depth {self.depth} with {self.padding} padding takes no"
-                f" input of side {size}. Nearest valid: {nearest}. Crop or pad the"
-                " image to that."
-            )
+        self._refuse({"size": size})
         return size - 2 * self.margin
 
+    def output_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the output, in pixels.
+
+        Raises:
+          ValueError: They do not fit the network; the text names the nearest that do.
+        """
+        self._refuse({"height": height, "width": width})
+        return height - 2 * self.margin, width - 2 * self.margin
+
+    def head_size(self, size: int, level: int) -> int:
+        """The size of the logits of a further head (deep supervision), in pixels.
+
+        Args:
+          size: Of the input; a valid one.
+          level: 1 for the first further head, on the stage below the top; 0 for the
+            full-size logits.
+
+        Returns:
+          `size` / 2^level for padding "same". For "valid" somewhat more than half of
+          the one before: enlarged 2^level times, the logits lie around the middle of
+          the full-size ones and reach beyond them.
+
+        Raises:
+          ValueError: The size does not fit, or there is no such level.
+        """
+        if not 0 <= level < self.depth:
+            raise ValueError(
+                f"`level` must be 0 to {self.depth - 1} for depth {self.depth}."
+                f" Received: {level!r}"
+            )
+        self._refuse({"size": size})
+        takes = 0 if self.padding == "same" else _STAGE_TAKES
+        for _ in range(level):
+            size = (size - takes) // 2
+        return size - 2 * takes - 2 * self.crop_sizes[level]
+
     def valid_size_for_output(self, size: int) -> int:
-        """The smallest valid input side whose output has at least `size` pixels."""
+        """The smallest valid input size whose output has at least `size` pixels."""
         return self.nearest_valid_sizes(size + 2 * self.margin)[1]
 
     def receptive_field(self, pixel: int) -> range:
@@ -181,8 +222,22 @@ class Geometry:
     def _up_takes(self) -> int:
         return 2 if self.upsampling == "resize" else 0
 
+    def _refuse(self, sizes: dict[str, int]) -> None:
+        """Raises a ValueError if one of these does not fit, under its name."""
+        faults = []
+        for name, size in sizes.items():
+            if not self.is_valid_size(size):
+                below, above = self.nearest_valid_sizes(size)
+                nearest = f"{above}" if below is None else f"{below} and {above}"
+                faults.append(f"{name} {size}. Nearest valid: {nearest}")
+        if faults:
+            raise ValueError(
+                f"A U-Net of depth {self.depth} with {self.padding} padding takes no"
+                f" input of {', nor of '.join(faults)}. Crop or pad the image to that."
+            )
+
     def _margin(self, depth: int) -> int:
-        """Half of what an unpadded U-Net of this depth takes off a side."""
+        """Half of what an unpadded U-Net of this depth takes off a length."""
         on_the_way_down = _STAGE_TAKES * (2**depth - 1)
         bottom = _STAGE_TAKES * 2**depth
         on_the_way_up = (_STAGE_TAKES + self._up_takes) * (2**depth - 1)

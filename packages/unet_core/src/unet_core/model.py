@@ -33,7 +33,7 @@ def build_unet(
       [N, H - 2m, W - 2m, classes], where m is `Geometry.margin` (0 for padding
       "same"). H and W are free among `Geometry`'s valid sizes; for any other the
       model raises a ValueError that names the nearest (a model loaded from its file
-      has Keras's own error there). The model scales pixel values itself, to -1..1.
+      has Keras's own errors there). The model scales pixel values itself, to -1..1.
       With deep supervision it returns a list of logits.
 
     Raises:
@@ -44,7 +44,7 @@ def build_unet(
     config = config or UNetConfig()
     block = Blocks(config, dtype)
     filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
-    geometry = Geometry(config.depth, config.padding, config.upsampling)
+    geometry = Geometry.of(config)
     crops = geometry.crop_sizes
     levels = range(config.depth)
 
@@ -78,18 +78,28 @@ def build_unet(
     model = keras.Model(image, outputs, name="unet")
     # On the instance, so that the class stays the stock one and a `.keras` file loads
     # without this package.
-    model.call = _checking_sizes(model.call, geometry)
+    model.call = _checking_images(model.call, config.input_channels, geometry)
     return model
 
 
-def _checking_sizes(call: Callable[..., Any], geometry: Geometry) -> Callable[..., Any]:
-    """Has a call refuse images of invalid sizes, as far as the sizes are known."""
+def _checking_images(
+    call: Callable[..., Any], channels: int, geometry: Geometry
+) -> Callable[..., Any]:
+    """Has a call refuse what are no images of valid sizes, as far as it is known."""
 
     @functools.wraps(call)
     def checked_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        for side in keras.tree.flatten(inputs)[0].shape[1:3]:
-            if side is not None:
-                geometry.output_size(side)
+        shape = tuple(keras.tree.flatten(inputs)[0].shape)
+        if len(shape) != 4 or shape[3] not in (channels, None):
+            raise ValueError(
+                f"The model takes a batch of images [N, H, W, {channels}]. Received the"
+                f" shape {shape}. A single image needs a batch axis"
+                " (`image[numpy.newaxis]`), a grey one a channel axis too."
+            )
+        smallest = geometry.smallest_valid_size
+        geometry.output_shape(
+            *(smallest if side is None else side for side in shape[1:3])
+        )
         return call(inputs, *args, **kwargs)
 
     return checked_call
@@ -102,8 +112,15 @@ def read_geometry(model: keras.Model) -> Geometry:
       model: From `build_unet`, or loaded from its `.keras` file.
 
     Raises:
-      ValueError: The model has no poolings or no convolutions.
+      TypeError: It is no Keras model.
+      ValueError: It is no U-Net: it has no 3x3 convolutions or no 2x2 poolings, other
+        strides or dilations, or an output of another size.
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a Keras model, such as `unet_core.build_unet` gives."
+            f" Received: {model!r}"
+        )
     pools, convolutions, resizes = (
         [layer for layer in model.layers if isinstance(layer, kind)]
         for kind in (
@@ -112,15 +129,28 @@ def read_geometry(model: keras.Model) -> Geometry:
             keras.layers.UpSampling2D,
         )
     )
+    plain = all(each.strides == each.dilation_rate == (1, 1) for each in convolutions)
+    halving = all(each.pool_size == each.strides == (2, 2) for each in pools)
     convolutions = [each for each in convolutions if each.kernel_size == (3, 3)]
+    fault = None
     if not pools or not convolutions:
-        raise ValueError(
-            f"The model {model.name!r} has {len(convolutions)} convolutions and"
-            f" {len(pools)} poolings, so it is no U-Net. Use a model of"
-            " `unet_core.build_unet`."
+        fault = f"{len(convolutions)} convolutions 3x3 and {len(pools)} poolings"
+    elif not plain or not halving:
+        fault = "other strides or dilations than those of the figure"
+    else:
+        geometry = Geometry(
+            depth=len(pools),
+            padding=convolutions[0].padding,
+            upsampling="resize" if resizes else "transposed",
         )
-    return Geometry(
-        depth=len(pools),
-        padding=convolutions[0].padding,
-        upsampling="resize" if resizes else "transposed",
+        size = geometry.smallest_valid_size + geometry.step
+        shape = (1, size, size, model.inputs[0].shape[-1])
+        outputs = model.compute_output_shape(shape)
+        output = outputs[0] if isinstance(outputs, list) else outputs
+        if tuple(output[1:3]) == (geometry.output_size(size),) * 2:
+            return geometry
+        fault = f"an output of {tuple(output[1:3])} for an input of {shape[1:3]}"
+    raise ValueError(
+        f"The model {model.name!r} has {fault}, so it is no U-Net. Use a model of"
+        " `unet_core.build_unet`; of one within another, that one."
     )

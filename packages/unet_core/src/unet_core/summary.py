@@ -13,8 +13,9 @@ which are nearly all of the work.
 import dataclasses
 from collections.abc import Iterator
 
-from unet_core.config import UNetConfig
+from unet_core.config import UNetConfig, whole_number
 from unet_core.geometry import Geometry
+from unet_core.presets import find_preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +59,21 @@ class Summary:
         )
 
 
-def summary(config: UNetConfig, size: int | tuple[int, int]) -> Summary:
+def summary(config: UNetConfig | str, size: int | tuple[int, int]) -> Summary:
     """Counts a network without building it.
 
     Args:
-      config: Its options.
-      size: Side of a square input, or height and width, in pixels: valid sizes.
+      config: Its options, or the name of a preset.
+      size: Of a square input, or height and width, in pixels: valid sizes.
 
     Raises:
-      ValueError: The size does not fit the network.
+      ValueError: The size does not fit the network, or there is no such preset.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    geometry = Geometry(config.depth, config.padding, config.upsampling)
-    output = geometry.output_size(height), geometry.output_size(width)
+    if isinstance(config, str):
+        config = find_preset(config)
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    height, width = (whole_number("size", side, 1) for side in sides)
+    output = Geometry.of(config).output_shape(height, width)
     layers = list(_Walk(config, height, width).layers())
     forward = sum(layer.multiplications for layer in layers)
     of_weights = forward

@@ -69,7 +69,7 @@ def random_tile(
       image: uint8 [H, W, 3].
       mask: uint8 [H, W, 1].
       tile_size: Side of the tile in pixels.
-      margin: Pixels a side by which the predicted window is smaller.
+      margin: What the predicted window lacks at each border, in pixels.
       seed: int32 [2].
 
     Returns:
@@ -110,7 +110,7 @@ def random_warped_tile(
       image: uint8 [H, W, 3].
       mask: uint8 [H, W, 1].
       tile_size: Side of the tile in pixels.
-      margin: Pixels a side by which the predicted window is smaller.
+      margin: What the predicted window lacks at each border, in pixels.
       rotation: By up to this many degrees, either way.
       elastic: Standard deviation of the displacements in pixels.
       seed: int32 [2].

@@ -163,7 +163,7 @@ class SegmentationData:
         """An endless dataset of training batches.
 
         Args:
-          margin: Of the network, in pixels a side (`unet_core.Geometry.margin`).
+          margin: Of the network, in pixels at each border (`unet_core.Geometry`).
           seed: Of order, crops and augmentation, below 2^31.
           start_step: Number of the first batch, from 0.
           limit: Use only so many images, the first of the split.

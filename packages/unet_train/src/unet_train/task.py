@@ -94,7 +94,7 @@ class SegmentationTask:
 
     @property
     def margin(self) -> int:
-        """Pixels a side by which the prediction is smaller than the image."""
+        """What the prediction lacks at each border of the image, in pixels."""
         return read_geometry(self.model).margin
 
     def check_tile_size(self, tile_size: int) -> None:

@@ -49,7 +49,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         type=int | None,
         default=None,
         help="side of the tiles that large photos are cut into, in pixels; what fits"
-        " into 2 GiB of memory if none is given",
+        " into 3 GiB of memory if none is given",
     )
     return export
 

@@ -55,7 +55,7 @@ def export(
         ten synthetic pictures where that is not at hand.
       name: What the network finds, for class names and card.
       tile_size: Side of the tiles that large photos are cut into; None for what fits
-        into 2 GiB of memory.
+        into 3 GiB of memory.
 
     Returns:
       How each form compares.

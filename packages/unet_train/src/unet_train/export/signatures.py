@@ -122,7 +122,7 @@ def largest_tile(model: keras.Model, tile_size: int | None) -> int | None:
 
     Args:
       model: Of `unet_core.build_unet`.
-      tile_size: What was asked for; None for what fits into 2 GiB of memory.
+      tile_size: What was asked for; None for what fits into 3 GiB of memory.
 
     Returns:
       None where only the whole photo will do (group norm).
@@ -130,7 +130,13 @@ def largest_tile(model: keras.Model, tile_size: int | None) -> int | None:
     Raises:
       ValueError: The model takes no tiles of that size.
     """
+    largest = TiledPredictor(model).largest_tile
     if tile_size is None:
-        return TiledPredictor(model).largest_tile
-    TiledPredictor(model, tile_size=tile_size)
+        return largest
+    TiledPredictor(model, tile_size=tile_size)  # Refuses what does not fit.
+    if largest is None:
+        raise ValueError(
+            "Group norm takes the statistics of a whole image, so that tiles would not"
+            " agree. Leave `tile_size` out."
+        )
     return tile_size
