@@ -79,8 +79,29 @@ def tests(session: nox.Session, package: str) -> None:
         peers = PEERS.get(package, [])
         install(session, [*PACKAGES[package], itself], *TEST_TOOLS, *peers)
         check_alone(session, package)
+    run_tests(session, f"tests/{package}")
+
+
+@nox.session(default=False, python=["3.11", "3.13"])
+def versions(session: nox.Session) -> None:
+    """`unet_core` with the oldest of all that it claims, and with the newest."""
+    oldest = ["tensorflow==2.18.0", "keras==3.5.0", "numpy==1.26.4"]
+    pins = oldest if session.python == "3.11" else []
+    session.install("./packages/unet_core", *pins, *TEST_TOOLS, *PEERS["unet_core"])
+    run_tests(session, "tests/unet_core")
+
+
+@nox.session(default=False)
+def backends(session: nox.Session) -> None:
+    """The graph of `unet_core` on Keras's other backends."""
+    install(session, ["unet_core"], *TEST_TOOLS, "jax", "torch")
+    run_tests(session, "tests/unet_core/test_backends.py")
+
+
+def run_tests(session: nox.Session, path: str) -> None:
+    """What lies there, shared among processes."""
     share = ["-n", WORKERS, "--dist", "loadfile"]
-    session.run("pytest", *share, f"tests/{package}", *session.posargs, env=QUIET)
+    session.run("pytest", *share, path, *session.posargs, env=QUIET)
 
 
 def check_alone(session: nox.Session, package: str) -> None:
