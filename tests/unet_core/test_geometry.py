@@ -124,7 +124,7 @@ def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling
     valid = st.integers(0, 6).map(lambda more: smallest + more * step)
     seen = collections.Counter()
 
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=160, deadline=None)
     @given(valid | st.integers(smallest, smallest + 6 * step), valid)
     def check(height, width):
         image = tf.zeros((1, height, width, 3))
@@ -138,7 +138,7 @@ def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling
         seen[valid_size] += 1
 
     check()
-    assert min(seen[True], seen[False]) > 20, seen
+    assert min(seen[True], seen[False]) > 10, seen
 
 
 @given(geometries)

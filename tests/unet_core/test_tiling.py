@@ -330,9 +330,12 @@ print(memory("VmHWM") - before - result.nbytes)
     [
         ({"depth": 1, "base_filters": 2}, None, 10_000, 256 << 20),
         ({"depth": 3, "base_filters": 16}, None, 1500, 200 << 20),
-        ({"depth": 3, "base_filters": 16}, "float64", 1500, 400 << 20),
-        ({"depth": 2, "base_filters": 4, "classes": 100}, None, 1200, 200 << 20),
-        ({"depth": 2, "base_filters": 4, "input_channels": 100}, None, 1200, 200 << 20),
+        (
+            {"depth": 2, "base_filters": 4, "input_channels": 60, "classes": 60},
+            "float64",
+            900,
+            200 << 20,
+        ),
         (
             {"depth": 3, "base_filters": 16, "norm": "layer", "padding": "same"},
             "mixed_float16",
@@ -352,7 +355,7 @@ print(memory("VmHWM") - before - result.nbytes)
             200 << 20,
         ),
     ],
-    ids=["100-megapixels", "float32", "float64", "classes", "channels", "layer", "16"],
+    ids=["100-megapixels", "float32", "channels", "layer", "bfloat16"],
 )
 def test_memory_stays_within_the_budget(options, dtype, side, budget):
     """The peak of a process, beside the image and the result."""

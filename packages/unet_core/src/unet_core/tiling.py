@@ -13,6 +13,7 @@ with one pass over the whole photo.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -164,8 +165,7 @@ class TiledPredictor:
         """
         if self._sees_all:
             return None
-        side = int(self._pixels_a_pass**0.5)
-        largest = self.geometry.nearest_valid_sizes(side)[0]
+        largest = self.geometry.nearest_valid_sizes(math.isqrt(self._pixels_a_pass))[0]
         return max(largest or 0, self._planner.smallest_tile)
 
     def _plan(self, height: int, width: int) -> TilePlan:
