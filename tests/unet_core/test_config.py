@@ -62,4 +62,7 @@ def test_presets_by_name():
     assert presets.find_preset("original") == UNetConfig()
     with pytest.raises(ValueError, match=r"No preset is named 'big'. .*'paper'"):
         build_unet("big")
+    for other in (presets.small, {"depth": 3}, 4):
+        with pytest.raises(TypeError, match="a UNetConfig or the name of a preset"):
+            build_unet(other)
     assert all(presets.PRESETS[name].__doc__ for name in presets.PRESETS)

@@ -37,11 +37,17 @@ def build_unet(
       With deep supervision it returns a list of logits.
 
     Raises:
+      TypeError: `config` is something else.
       ValueError: There is no such preset, or Keras does not know the activation.
     """
     if isinstance(config, str):
         config = find_preset(config)
-    config = config or UNetConfig()
+    config = UNetConfig() if config is None else config
+    if not isinstance(config, UNetConfig):
+        raise TypeError(
+            "`config` must be a UNetConfig or the name of a preset. Received:"
+            f" {config!r}"
+        )
     block = Blocks(config, dtype)
     filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
     geometry = Geometry.of(config)

@@ -72,6 +72,10 @@ def summary(config: UNetConfig | str, size: int | tuple[int, int]) -> Summary:
     if isinstance(config, str):
         config = find_preset(config)
     sides = size if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(
+            f"`size` must be one number, or height and width. Received: {size!r}"
+        )
     height, width = (whole_number("size", side, 1) for side in sides)
     output = Geometry.of(config).output_shape(height, width)
     layers = list(_Walk(config, height, width).layers())
