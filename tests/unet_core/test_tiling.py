@@ -191,6 +191,14 @@ def test_tiles_are_batched_as_the_budget_allows():
     assert seen == [5, 10, 12]
 
 
+def test_tiles_of_grey_images_go_one_by_one():
+    """In a batch, oneDNN would add up the first convolution in another order."""
+    seen = []
+    predictor = TiledPredictor(random_model(1, input_channels=1), tile_size=60)
+    predictor(random_image(100, 140, 1), progress=lambda done, _: seen.append(done))
+    assert seen == list(range(1, 13))
+
+
 def test_the_largest_tile_keeps_within_the_budget():
     model = random_model(1)
     budget = 61 * 61 * tiling._bytes_a_pixel(model)

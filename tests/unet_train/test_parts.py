@@ -33,6 +33,12 @@ def build(filters):
     return keras.Model(image, logits, name="theirs")
 
 
+def build_with_sigmoid():
+    network = build(2)
+    probability = keras.layers.Activation("sigmoid", name="end")(network.output)
+    return keras.Model(network.input, probability)
+
+
 def build_with_a_bug():
     return {}["missing"]
 """
@@ -126,6 +132,7 @@ def test_a_network_by_class_path(fit, tmp_path, capsys):
         ("{class_path: their_networks.build}", "does not take the arguments {}"),
         ("{class_path: their_networks.missing}", "Cannot import the class path"),
         ("{init_args: {filters: 5}}", "by `class_path`, a text, and `init_args`"),
+        ("{class_path: their_networks.build_with_sigmoid}", "'end' at the end of the"),
     ],
 )
 def test_a_network_that_cannot_be_made(fit, tmp_path, capsys, network, fault):

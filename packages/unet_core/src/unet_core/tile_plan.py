@@ -92,7 +92,7 @@ class TilePlanner:
     def cheapest(self, height: int, width: int, pixels: int) -> TilePlan | None:
         """The plan of least work whose tiles have at most `pixels` pixels.
 
-        None if even the smallest tiles have more.
+        That is one pass where this has no more; None if the smallest tiles have more.
         """
         shapes = []
         for rows in itertools.count(1):

@@ -72,6 +72,7 @@ def predict_image(
       for more. `out`, if given.
 
     Raises:
+      TypeError: `model` is no Keras model.
       ValueError: The image, `out`, the tile size or the budget does not fit the model,
         or the model gives no logits.
     """
@@ -172,9 +173,7 @@ class TiledPredictor:
         """Which tiles an image is predicted in."""
         whole = self._planner.one_pass(height, width)
         plan: TilePlan | None
-        if self._tile_size is None or (
-            self._tile_size == "auto" and whole.pixels <= self._pixels_a_pass
-        ):
+        if self._tile_size is None:
             plan = whole
         elif self._tile_size == "auto":
             plan = self._planner.cheapest(height, width, self._pixels_a_pass)
@@ -200,7 +199,7 @@ class TiledPredictor:
         at_once = max(1, self._pixels_a_pass // plan.pixels)
         if self._channels == 1:
             # oneDNN adds up a convolution of one channel in another order for a batch
-            # than for one image; that is the only layer that tells them apart.
+            # than for one image, which a preset's other layers do not.
             at_once = 1
         tiles = plan.tiles
         while batch := list(itertools.islice(tiles, at_once)):
