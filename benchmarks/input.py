@@ -33,8 +33,8 @@ import tensorflow_datasets as tfds
 from coco_cats_tfds.sample import write_sample
 from unet_core import UNetConfig, build_unet
 from unet_train import SegmentationData, SegmentationTask
-from unet_train.fast_layers import speed_up
-from unet_train.loop import INPUT_WAIT, make_train_loop
+from unet_train.task.layers import speed_up
+from unet_train.training.loop import INPUT_WAIT, make_train_loop
 
 EVERYTHING = {
     "flip": True,

@@ -29,9 +29,9 @@ import tensorflow as tf
 
 from unet_core import Geometry, UNetConfig, build_unet
 from unet_train import SegmentationTask
-from unet_train.cost import matrix_product_gflops, train_gflop
-from unet_train.fast_layers import speed_up
-from unet_train.loop import make_train_loop
+from unet_train.flops import matrix_product_gflops, train_gflop
+from unet_train.task.layers import speed_up
+from unet_train.training.loop import make_train_loop
 
 Turn = Callable[[], object]
 
@@ -148,7 +148,7 @@ def ours(options: argparse.Namespace, steps: int, *, fast: bool = True) -> Turn:
         speed_up(task.model, on_cpu=True)
     loop = make_train_loop(task.train_step, task.log_names)
     iterator = iter(make_batches(options))
-    return lambda: loop(iterator, tf.constant(steps))[1]["cost"].numpy()
+    return lambda: loop(iterator, tf.constant(steps))[1]["loss"].numpy()
 
 
 def keras_fit(options: argparse.Namespace, steps: int) -> Turn:

@@ -19,8 +19,8 @@ import PIL.Image
 from coco_cats_tfds.built import find_built
 from coco_cats_tfds.contact_sheet import draw_sheet
 from unet_train import Predictor, SegmentationData
-from unet_train.photos import overlay
-from unet_train.run_folder import read_config
+from unet_train.inference.pictures import overlay
+from unet_train.runs.folder import read_config
 
 Pixels = npt.NDArray[np.uint8]
 GAP = 8

@@ -16,7 +16,7 @@ from unet_core import UNetConfig, build_unet
 from unet_train import Predictor, SegmentationTask, Trainer
 from unet_train.callbacks import BestModels
 from unet_train.cli import main
-from unet_train.run_folder import load_model
+from unet_train.runs.load import load_model
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import yaml
 
 from unet_train import Callback, cli
 from unet_train.callbacks import Run
-from unet_train.callbacks.base import HOOKS
 from unet_train.commands import fit
 from unet_train.options import DataOptions, Strategy
+from unet_train.training.callback import HOOKS
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDES = [
@@ -93,7 +93,7 @@ def test_python_blocks_run_one_after_the_other(page, modules, data_dir, tmp_path
 def test_yaml_blocks_are_options(code, modules, tmp_path, monkeypatch):
     from unet_core import UNetConfig, build_unet
     from unet_train import SegmentationTask
-    from unet_train.parts import make_part
+    from unet_train.registry import make_part
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(code)
@@ -168,7 +168,7 @@ def row_of(page, name):
 
 
 def test_every_loss_is_in_the_table_with_its_options():
-    from unet_train.losses import LOSSES
+    from unet_train.task.losses import LOSSES
 
     for name, made in LOSSES.items():
         row = row_of("docs/training.md", name)
@@ -213,7 +213,7 @@ def test_every_strategy_is_in_the_table():
 
 
 def machines_of(text, monkeypatch):
-    from unet_train.devices import _machines
+    from unet_train.training.devices import _machines
 
     monkeypatch.setenv("TF_CONFIG", text)
     assert _machines() == [("worker", 0), ("worker", 1)]

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import unet_train
-from unet_train import border, metrics, parts
+from unet_train import registry
 from unet_train.callbacks import tensorboard
+from unet_train.data import border, share
+from unet_train.scoring import counts
 
 
 def test_public_names():
@@ -23,17 +25,18 @@ def test_public_names():
 def test_only_data_imports_tfds_and_nothing_the_dataset_package():
     program = (
         "import sys\n"
-        "import unet_train.loop, unet_train.losses, unet_train.task\n"
-        "import unet_train.predict, unet_train.augment, unet_train.callbacks\n"
+        "import unet_train.training.loop, unet_train.task.losses, unet_train.task\n"
+        "import unet_train.inference.predictor, unet_train.data.augment\n"
+        "import unet_train.callbacks\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
-        "import unet_train.trainer\n"
+        "import unet_train.training.trainer\n"
         "assert 'coco_cats_tfds' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_examples_in_docstrings():
-    for module in (border, metrics, parts, tensorboard):
+    for module in (border, counts, registry, share, tensorboard):
         results = doctest.testmod(module)
         assert results.attempted >= 1
         assert not results.failed

@@ -41,7 +41,7 @@ def main():
 
     class Report(Callback):
         def on_loop_end(self, run, logs):
-            print(json.dumps({"step": run.step, "cost": logs["cost"].tolist()}))
+            print(json.dumps({"step": run.step, "loss": logs["loss"].tolist()}))
             sys.stdout.flush()
 
         def on_eval_end(self, run, metrics):

@@ -16,21 +16,21 @@ TensorFlow is imported when one of these names is first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unet_train.callbacks.base import Callback
-    from unet_train.data import SegmentationData
-    from unet_train.predict import Predictor
-    from unet_train.task import SegmentationTask
-    from unet_train.trainer import Trainer
+    from unet_train.data.source import SegmentationData
+    from unet_train.inference.predictor import Predictor
+    from unet_train.task.segmentation import SegmentationTask
+    from unet_train.training.callback import Callback
+    from unet_train.training.trainer import Trainer
 
 __all__ = ["Callback", "Predictor", "SegmentationData", "SegmentationTask", "Trainer"]
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Callback": "unet_train.callbacks.base",
-    "Predictor": "unet_train.predict",
-    "SegmentationData": "unet_train.data",
-    "SegmentationTask": "unet_train.task",
-    "Trainer": "unet_train.trainer",
+    "Callback": "unet_train.training.callback",
+    "Predictor": "unet_train.inference.predictor",
+    "SegmentationData": "unet_train.data.source",
+    "SegmentationTask": "unet_train.task.segmentation",
+    "Trainer": "unet_train.training.trainer",
 }
 
 

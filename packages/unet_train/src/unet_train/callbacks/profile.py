@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_train.callbacks.base import Callback, Run
+from unet_train.training.callback import Callback
+from unet_train.training.run import Run
 
 if TYPE_CHECKING:
-    from unet_train.callbacks.base import Logs
+    from unet_train.training.callback import Logs
 
 
 class Profile(Callback):
@@ -33,7 +34,7 @@ class Profile(Callback):
         import tensorflow as tf
 
         if self._begun_at is None:
-            before = run.step - len(logs["cost"])
+            before = run.step - len(logs["loss"])
             if before < self.first_step <= run.step:
                 tf.profiler.experimental.start(str(run.directory))
                 self._begun_at = run.step

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import rich.console
 import rich.progress
 
-from unet_train.callbacks.base import Callback, Run
+from unet_train.training.callback import Callback
+from unet_train.training.run import Run
 
 if TYPE_CHECKING:
-    from unet_train.callbacks.base import Logs
+    from unet_train.training.callback import Logs
 
 
 class Progress(Callback):
@@ -45,7 +46,7 @@ class Progress(Callback):
         self._console.print(
             f"{run.place}; {begun}; run folder {run.directory}", soft_wrap=True
         )
-        from unet_train.cost import matrix_product_gflops, train_gflop
+        from unet_train.flops import matrix_product_gflops, train_gflop
 
         self._gflop_an_image = train_gflop(
             run.predictor.model, run.data.options.tile_size
@@ -64,7 +65,7 @@ class Progress(Callback):
     def on_loop_end(self, run: Run, logs: Logs) -> None:
         """Moves the bar, or prints a line if the last one is old enough."""
         self._measure(run, float(logs["input_wait"].sum()))
-        line = self._line(run, float(logs["cost"][-1]))
+        line = self._line(run, float(logs["loss"][-1]))
         if self._bar is not None:
             done = _share_done(run)
             self._bar.update(self._task, description=line, completed=done)
@@ -72,16 +73,9 @@ class Progress(Callback):
             self._last_line = run.seconds
             self._console.print(line, soft_wrap=True)
 
-    def on_eval_end(self, run: Run, metrics: dict[str, float]) -> None:
+    def on_eval_end(self, run: Run, scores: dict[str, float]) -> None:
         """Prints the scores; a validation does not count as slow training."""
-        scores = "  ".join(
-            f"{name} {metrics[name]:.3f}"
-            for name in ("iou", "dice", "precision", "recall")
-        )
-        self._console.print(
-            f"step {run.step}  validation on {metrics['images']} images: {scores}",
-            soft_wrap=True,
-        )
+        self._tell_scores(run.step, run.evaluated_images, scores)
         self._last_step, self._last_seconds = run.step, run.seconds
 
     def on_checkpoint(self, run: Run, path: pathlib.Path) -> None:
@@ -95,6 +89,7 @@ class Progress(Callback):
     def on_fit_end(self, run: Run) -> None:
         """Gives the terminal back and says how it went."""
         self._stop()
+        self._tell_final(run)
         if run.stop_reason:
             self._console.print(f"Stopped: {run.stop_reason}", soft_wrap=True)
         self._console.print(
@@ -108,6 +103,18 @@ class Progress(Callback):
             self._bar.stop()
             self._bar = None
 
+    def _tell_scores(self, step: int, images: int, scores: dict[str, float]) -> None:
+        told = "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        line = f"step {step}  validation on {images} images: {told}"
+        self._console.print(line, soft_wrap=True)
+
+    def _tell_final(self, run: Run) -> None:
+        """The scores on all images, if the validations before took fewer."""
+        final = run.final_scores
+        if final is not None and final["images"] != run.evaluated_images:
+            scores = run.scores.result() if run.scores else {}
+            self._tell_scores(run.step, final["images"], scores)
+
     def _measure(self, run: Run, waited: float) -> None:
         seconds = run.seconds - self._last_seconds
         if seconds > 0:
@@ -116,12 +123,12 @@ class Progress(Callback):
             self._wait = waited / seconds
         self._last_step, self._last_seconds = run.step, run.seconds
 
-    def _line(self, run: Run, cost: float) -> str:
+    def _line(self, run: Run, loss: float) -> str:
         total = "" if math.isinf(run.horizon) else f"/{math.ceil(run.horizon)}"
         left = _time_left(run)
         gflops = self._speed * self._gflop_an_image
         return (
-            f"epoch {run.epoch:.1f}  step {run.step}{total}  loss {cost:.4g}"
+            f"epoch {run.epoch:.1f}  step {run.step}{total}  loss {loss:.4g}"
             f"  {self._speed:.3g} images/s  {gflops:.0f} GFLOP/s"
             f" ({gflops / self._peak_gflops:.0%} of peak)"
             f"  input {self._wait:.1%}  {left} left"

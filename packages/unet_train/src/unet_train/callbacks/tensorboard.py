@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from unet_train.callbacks.base import Callback, Run
+from unet_train.inference.pictures import tint
+from unet_train.scoring.counts import ThresholdCounts
+from unet_train.training.callback import Callback
+from unet_train.training.run import Run
 from unet_train.writers.base import Writer
 from unet_train.writers.tensorboard import TensorBoardWriter
 
 if TYPE_CHECKING:
-    from unet_train.callbacks.base import Logs
+    from unet_train.training.callback import Logs
 
+# What the original called it.
+_TAGS = {"loss": "cost"}
 _IGNORED_GREY = 128
 _SHEET = 16
 _SHEET_COLUMNS = 4
-_TINT = np.array([255, 64, 160])
 
 
 class TensorBoard(Callback):
@@ -80,14 +84,15 @@ class TensorBoard(Callback):
 
     def on_loop_end(self, run: Run, logs: Logs) -> None:
         """Writes every step's numbers, and pictures when they are due."""
-        first = run.step - len(logs["cost"]) + 1
+        first = run.step - len(logs["loss"]) + 1
+        names = [_TAGS.get(name, name) for name in logs]
         for index, values in enumerate(zip(*logs.values(), strict=True)):
             self._open.scalars(
-                first + index, dict(zip(logs, map(float, values), strict=True))
+                first + index, dict(zip(names, map(float, values), strict=True))
             )
         seconds = run.seconds - self._last_seconds
         if seconds > 0:
-            speed = len(logs["cost"]) * run.batch_size / seconds
+            speed = len(logs["loss"]) * run.batch_size / seconds
             self._open.scalars(run.step, {"images_a_second": speed})
         if run.step - self._images_written_at >= self.images_every_steps:
             self._write_images(run)
@@ -97,13 +102,13 @@ class TensorBoard(Callback):
         self._open.flush()
         self._last_seconds = run.seconds
 
-    def on_eval_end(self, run: Run, metrics: dict[str, float]) -> None:
-        """Writes the validation's scores and its precision-recall curve."""
-        names = ("iou", "dice", "precision", "recall")
-        scores = {f"validation/{name}": metrics[name] for name in names}
-        self._open.scalars(run.step, scores)
-        if run.metrics is not None:
-            self._open.pr_curve(run.step, "validation/pr", run.metrics.curve)
+    def on_eval_end(self, run: Run, scores: dict[str, float]) -> None:
+        """Writes the validation's scores, and its precision-recall curve."""
+        named = {f"validation/{name}": score for name, score in scores.items()}
+        self._open.scalars(run.step, named)
+        curve = getattr(run.scores, "curve", None)
+        if isinstance(curve, ThresholdCounts):
+            self._open.pr_curve(run.step, "validation/pr", curve)
         self._open.flush()
         self._last_seconds = run.seconds
 
@@ -153,9 +158,9 @@ class TensorBoard(Callback):
         model = run.predictor.model
         tiles, masks, *weights = (part[: run.batch_size] for part in self._tiles)
         with tf.GradientTape() as tape:
-            cost = run.task.loss(masks, model(tiles, training=False), *weights)
+            loss = run.task.loss(masks, model(tiles, training=False), *weights)
         variables = model.trainable_variables
-        gradients = tape.gradient(cost, [weight.value for weight in variables])
+        gradients = tape.gradient(loss, [weight.value for weight in variables])
         values = {f"weights/{weight.path}": weight.numpy() for weight in variables}
         for weight, gradient in zip(variables, gradients, strict=True):
             values[f"gradients/{weight.path}"] = gradient.numpy()
@@ -207,8 +212,7 @@ def contact_sheet(
     margin = (tiles.shape[1] - masks.shape[1]) // 2
     around = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
     labels = np.pad(masks, around, constant_values=255)
-    pictures = np.where(labels == 1, tiles * 0.55 + _TINT * 0.45, tiles * 1.0)
-    pictures = np.where(labels == 255, tiles * 0.5, pictures)
+    pictures = np.where(labels == 255, tiles // 2, tint(tiles, labels[..., 0] == 1))
     rows = math.ceil(len(tiles) / _SHEET_COLUMNS)
     missing = rows * _SHEET_COLUMNS - len(tiles)
     pictures = np.pad(pictures, [(0, missing), (1, 1), (1, 1), (0, 0)])
@@ -216,8 +220,7 @@ def contact_sheet(
     grid = pictures.reshape(rows, _SHEET_COLUMNS, side, side, 3).transpose(
         0, 2, 1, 3, 4
     )
-    sheet = grid.reshape(rows * side, _SHEET_COLUMNS * side, 3)
-    return np.round(sheet).astype(np.uint8)
+    return grid.reshape(rows * side, _SHEET_COLUMNS * side, 3)
 
 
 def side_by_side(

@@ -26,7 +26,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Prints the table."""
-    from unet_train.compare import compare, read_evaluation
+    from unet_train.scoring.compare import compare, read_evaluation
 
     if len(options.runs) < 2:
         raise ValueError(

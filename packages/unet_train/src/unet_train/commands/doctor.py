@@ -75,7 +75,7 @@ def _defaults_of_run(arguments: Sequence[str]) -> dict[str, Any]:
     run_dir = run_dir_in(arguments, "doctor")
     if run_dir is None or not _is_run(run_dir):
         return {}
-    from unet_train.run_folder import read_config
+    from unet_train.runs.folder import read_config
 
     config = read_config(run_dir)
     _refuse_foreign_parts(arguments, config, run_dir)
@@ -90,7 +90,7 @@ def _refuse_foreign_parts(
     arguments: Sequence[str], config: dict[str, Any], run_dir: str
 ) -> None:
     """Calls nothing that a run folder names but losses, optimizers and schedules."""
-    from unet_train.parts import find_object
+    from unet_train.registry import find_object
 
     for option in ("loss", "optimizer", "schedule"):
         part = config["task"][option]
@@ -108,7 +108,7 @@ def _refuse_foreign_parts(
 def _is_part(found: object) -> bool:
     import keras
 
-    from unet_train.losses import Loss
+    from unet_train.task.losses import Loss
 
     schedule = keras.optimizers.schedules.LearningRateSchedule
     bases = (Loss, keras.losses.Loss, keras.Optimizer, schedule)
@@ -122,7 +122,8 @@ def _network_of_run(
 
     It is made from what Keras saved, not by calling what the run folder names.
     """
-    from unet_train.run_folder import load_architecture, read_config
+    from unet_train.runs.folder import read_config
+    from unet_train.runs.load import load_architecture
 
     if not has_run or options.network is not None:
         return None
@@ -138,7 +139,7 @@ def _is_run(run_dir: str) -> bool:
 def run(options: jsonargparse.Namespace) -> int:
     """Examines, draws and tells."""
     from unet_train.doctor import conclude
-    from unet_train.run_folder import read_config
+    from unet_train.runs.folder import read_config
 
     has_run = options.run_dir is not None and _is_run(options.run_dir)
     if options.run_dir is not None and not has_run and not options.config:
@@ -174,9 +175,9 @@ def _examine(
     What can only show the consequences of a fault, or would break by it, is left out.
     """
     from unet_train import doctor
-    from unet_train.devices import configure
     from unet_train.doctor.alignment import draw_alignment
-    from unet_train.run_folder import METRICS
+    from unet_train.runs.folder import METRICS
+    from unet_train.training.devices import configure
 
     trainer = TrainerOptions(**options.trainer.as_dict())
     gpu = doctor.check_gpu(trainer.device)
@@ -213,7 +214,7 @@ def _examine_before(
     """What can be known before a network is trained."""
     from unet_train import doctor
     from unet_train.doctor.machine import available_bytes, training_bytes
-    from unet_train.fast_layers import speed_up
+    from unet_train.task.layers import speed_up
 
     trainer = TrainerOptions(**options.trainer.as_dict())
     tile_size, batch_size = data.options.tile_size, data.options.batch_size
@@ -238,7 +239,7 @@ def _examine_before(
     yield doctor.check_learning(
         overfit, learning_rate=task.options.learning_rate, loss=task.options.loss
     )
-    if len(overfit.costs) < _TIMED:
+    if len(overfit.losses) < _TIMED:
         return
     yield doctor.forecast_time(
         task.model,
@@ -257,7 +258,7 @@ def _examine_run(
     from unet_train import doctor
     from unet_train.doctor.network import tile_iou
     from unet_train.doctor.scores import draw_histogram
-    from unet_train.predict import Predictor
+    from unet_train.inference.predictor import Predictor
 
     try:
         predictor = Predictor.load(

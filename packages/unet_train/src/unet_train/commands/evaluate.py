@@ -40,7 +40,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     evaluate.add_class_arguments(DataOptions, "data")
     run_dir = run_dir_in(arguments, "evaluate")
     if run_dir is not None:
-        from unet_train.run_folder import read_config
+        from unet_train.runs.folder import read_config
 
         config = read_config(run_dir)["data"]
         evaluate.set_defaults({f"data.{key}": value for key, value in config.items()})
@@ -49,14 +49,15 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
-    from unet_train import report
-    from unet_train.data import SegmentationData
-    from unet_train.devices import find_gpus
-    from unet_train.evaluation import Evaluation
-    from unet_train.predict import Predictor
-    from unet_train.run_folder import CONFIG, METRICS, load_trained
+    from unet_train.data.source import SegmentationData
+    from unet_train.inference.predictor import Predictor
+    from unet_train.runs.folder import CONFIG, METRICS
+    from unet_train.runs.load import load_trained
+    from unet_train.scoring import report
+    from unet_train.scoring.evaluation import Evaluation
+    from unet_train.training.devices import let_gpus_grow
 
-    find_gpus()
+    let_gpus_grow()
     trained = load_trained(options.run_dir, options.weights)
     predictor = Predictor(
         trained.model,
@@ -102,7 +103,7 @@ def run(options: jsonargparse.Namespace) -> int:
 
 def _threshold_from(options: jsonargparse.Namespace) -> str:
     """Where the threshold comes from, in words."""
-    from unet_train.run_folder import read_config
+    from unet_train.runs.folder import read_config
 
     if options.threshold is not None:
         return "given with --threshold"
@@ -115,7 +116,7 @@ def _print_table(record: Mapping[str, Any], title: str) -> None:
     import rich.console
     import rich.table
 
-    from unet_train.report import rows_of
+    from unet_train.scoring.report import rows_of
 
     table = rich.table.Table("score", "value", "95% interval", title=title)
     for name, value, ends, _ in rows_of(record):

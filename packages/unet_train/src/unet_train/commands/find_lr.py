@@ -32,8 +32,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Proposes a learning rate."""
-    from unet_train.devices import configure
-    from unet_train.find_lr import find_learning_rate
+    from unet_train.training.devices import configure
+    from unet_train.training.find_lr import find_learning_rate
 
     trainer_options = TrainerOptions(**options.trainer.as_dict())
     configure(dataclasses.replace(trainer_options, strategy="none"))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.callbacks.base import Callback
 from unet_train.commands.shared import make_task_and_data, training_parser
+from unet_train.training.callback import Callback
 
 HELP = "train"
 

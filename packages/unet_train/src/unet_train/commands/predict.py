@@ -12,9 +12,9 @@ import jsonargparse
 from unet_train.commands.shared import add_run_arguments
 
 if TYPE_CHECKING:
-    from unet_train.coco_format import CocoWriter
-    from unet_train.photos import Job
-    from unet_train.predict import Predictor
+    from unet_train.inference.coco_format import CocoWriter
+    from unet_train.inference.photos import Job
+    from unet_train.inference.predictor import Predictor
 
 HELP = "masks for photos"
 
@@ -68,12 +68,12 @@ def run(options: jsonargparse.Namespace) -> int:
     import rich.console
     import rich.progress
 
-    from unet_train.coco_format import CocoWriter
-    from unet_train.devices import find_gpus
-    from unet_train.photos import find_photos
-    from unet_train.predict import Predictor
+    from unet_train.inference.coco_format import CocoWriter
+    from unet_train.inference.photos import find_photos
+    from unet_train.inference.predictor import Predictor
+    from unet_train.training.devices import let_gpus_grow
 
-    find_gpus()
+    let_gpus_grow()
     folder = pathlib.Path(options.output)
     if not options.pictures and not options.coco:
         raise ValueError(
@@ -118,18 +118,19 @@ def _predict(
     """Predicts one photo; returns a line about it."""
     import numpy as np
 
-    from unet_train.photos import overlay, read_photo, write_png
+    from unet_train.inference.photos import WRITER, read_photo
+    from unet_train.inference.pictures import overlay, write_png
 
     photo = read_photo(job.photo)
     probabilities = predictor.probabilities(photo)
     mask = probabilities >= predictor.threshold
     if "mask" in pictures:
-        write_png(job.output("mask"), mask.astype(np.uint8) * 255)
+        write_png(job.output("mask"), mask.astype(np.uint8) * 255, writer=WRITER)
     if "overlay" in pictures:
-        write_png(job.output("overlay"), overlay(photo, mask))
+        write_png(job.output("overlay"), overlay(photo, mask), writer=WRITER)
     if "probability" in pictures:
         scaled = np.round(probabilities * 65535).astype(np.uint16)
-        write_png(job.output("probability"), scaled)
+        write_png(job.output("probability"), scaled, writer=WRITER)
     writer.add(number, job.name, mask, probabilities)
     written = "".join(f", {job.output(kind)}" for kind in pictures[-1:])
     return f"{job.photo}: {mask.mean():.1%} foreground{written}"

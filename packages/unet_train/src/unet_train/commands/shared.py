@@ -43,7 +43,7 @@ def make_task_and_data(
     """What `training_parser` described; with another model if there is one."""
     from unet_core import build_unet
     from unet_train import SegmentationData, SegmentationTask
-    from unet_train.parts import make_part
+    from unet_train.registry import make_part
 
     data = SegmentationData(**options.data.as_dict())
     if model is None and options.network is not None:

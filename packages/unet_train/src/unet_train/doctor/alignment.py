@@ -17,10 +17,10 @@ import scipy.fft
 import scipy.ndimage
 
 from unet_train.doctor.finding import Finding
-from unet_train.photos import overlay
+from unet_train.inference.pictures import overlay
 
 if TYPE_CHECKING:
-    from unet_train.data import Example
+    from unet_train.data.source import Example
 
 REACH = 32
 # Outlines drawn by hand are off by this much, in pixels.

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.augment import IGNORE
-from unet_train.data import STRANGE, Example, SegmentationData, label_table
+from unet_train.data.labels import IGNORE, STRANGE, label_table
+from unet_train.data.source import Example, SegmentationData
 from unet_train.doctor.alignment import boundary_map
 from unet_train.doctor.finding import Finding
 from unet_train.options import DataOptions
 
 # Photos to draw; so many even if they show no outline.
 _DRAWN, _DRAWN_BLANK = 12, 4
-# Below this share of foreground a cost that counts every pixel alike hardly sees it.
+# Below this share of foreground a loss that counts every pixel alike hardly sees it.
 _RARE = 0.01
 # More values than any mask has labels: a picture that was compressed with loss.
 _MANY_VALUES = 16

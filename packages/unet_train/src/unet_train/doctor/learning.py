@@ -15,18 +15,18 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.doctor.finding import Finding
-from unet_train.metrics import PixelCounts
-from unet_train.schedule import WarmUp
+from unet_train.scoring.counts import PixelCounts
+from unet_train.task.optimizer import WarmUp
 
 if TYPE_CHECKING:
-    from unet_train.data import SegmentationData
-    from unet_train.task import Batch, SegmentationTask
+    from unet_train.data.source import SegmentationData
+    from unet_train.task.segmentation import Batch, SegmentationTask
 
 # The search for a batch with foreground and background ends after so many.
 _BATCHES = 16
 _LEARNED = 0.9
 _LOOK_EVERY = 10
-# A part of the first cost, below which it fell clearly.
+# A part of the first loss, below which it fell clearly.
 _FELL = 0.8
 # Fewer steps may be too few to learn anything; IoU below this is worth a look.
 _ENOUGH, _FAIR = 30, 0.5
@@ -39,7 +39,7 @@ class Overfit:
     """What came of training on one batch.
 
     Attributes:
-      costs: Of each step; the last is not finite if that ended it.
+      losses: Of each step; the last is not finite if that ended it.
       ious: Of the batch, by batch statistics: before the first step, after every tenth
         and the last.
       logits: float32, of all pixels before the first step and after the last.
@@ -48,7 +48,7 @@ class Overfit:
       foreground: Share of foreground in the batch.
     """
 
-    costs: list[float]
+    losses: list[float]
     ious: list[float]
     logits: npt.NDArray[np.float32]
     broke: str
@@ -78,7 +78,7 @@ def overfit_one_batch(
     batch, foreground = _choose_batch(task, data, seed)
     step = tf.function(task.train_step)
     first = _logits(task, batch)
-    costs: list[float] = []
+    losses: list[float] = []
     ious = [_iou(first, batch)]
     seconds: list[float] = []
     broke = ""
@@ -87,18 +87,18 @@ def overfit_one_batch(
         start = time.perf_counter()
         log = {name: float(value) for name, value in step(batch).items()}
         seconds.append(time.perf_counter() - start)
-        costs.append(log["cost"])
-        if not np.isfinite(log["cost"]) or _has_bad_gradient(task, log):
+        losses.append(log["loss"])
+        if not np.isfinite(log["loss"]) or _has_bad_gradient(task, log):
             for weight, value in zip(task.model.weights, before, strict=True):
                 weight.assign(value)
             broke = "loss" if _is_sane(_logits(task, batch)) else "weights"
             break
         if number % _LOOK_EVERY == 0 or number == steps:
             ious.append(_iou(_logits(task, batch), batch))
-            if ious[-1] >= _LEARNED and costs[-1] < _FELL * costs[0]:
+            if ious[-1] >= _LEARNED and losses[-1] < _FELL * losses[0]:
                 break
     return Overfit(
-        costs=costs,
+        losses=losses,
         ious=ious,
         logits=np.concatenate([first.ravel(), _logits(task, batch).ravel()]),
         broke=broke,
@@ -115,9 +115,9 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
       learning_rate: Of the task.
       loss: Of the task, as in its options.
     """
-    costs, ious, count = overfit.costs, overfit.ious, len(overfit.costs)
+    losses, ious, count = overfit.losses, overfit.ious, len(overfit.losses)
     course = (
-        f"one batch, {count} steps: cost {costs[0]:.3g} to {costs[-1]:.3g}, IoU"
+        f"one batch, {count} steps: loss {losses[0]:.3g} to {losses[-1]:.3g}, IoU"
         f" {ious[0]:.2f} to {ious[-1]:.2f}"
     )
 
@@ -127,7 +127,7 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
     name = loss["class_path"] if isinstance(loss, dict) else loss
     if overfit.broke == "loss":
         return fault(
-            f"the loss {name} gives {costs[-1]}, or gradients that are no numbers, at"
+            f"the loss {name} gives {losses[-1]}, or gradients that are no numbers, at"
             f" step {count}, from logits that are finite",
             "Correct that loss (logarithms, roots and divisions of 0), or train with"
             " --task.loss bce.",
@@ -135,8 +135,8 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
     if overfit.broke:
         lower = f"--task.learning_rate {min(learning_rate / 10, 1e-3):.0e}"
         return fault(
-            f"the weights explode at learning rate {learning_rate:g}: the cost is"
-            f" {costs[-1]} at step {count} of one batch",
+            f"the weights explode at learning rate {learning_rate:g}: the loss is"
+            f" {losses[-1]} at step {count} of one batch",
             f"Set {lower} (`unet-train find-lr` proposes one), --task.clip_norm 1, or"
             " --trainer.precision float32.",
         )
@@ -153,12 +153,12 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
             "Look for a layer that gives only zeros, or set a lower"
             " --task.learning_rate.",
         )
-    if costs[-1] > 2 * abs(costs[0]) + 1:
+    if losses[-1] > 2 * abs(losses[0]) + 1:
         return fault(
-            f"the cost rises at learning rate {learning_rate:g} ({course})",
+            f"the loss rises at learning rate {learning_rate:g} ({course})",
             "Let `unet-train find-lr` propose a --task.learning_rate.",
         )
-    fell = costs[-1] < costs[0] - (1 - _FELL) * abs(costs[0])
+    fell = losses[-1] < losses[0] - (1 - _FELL) * abs(losses[0])
     if not fell and ious[-1] < _LEARNED and count >= _ENOUGH:
         return fault(
             f"the network cannot learn a single batch by heart ({course})",

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from unet_train.cost import train_gflop
 from unet_train.doctor.finding import Finding
+from unet_train.flops import train_gflop
 from unet_train.options import Device, TrainerOptions
 
 _DRIVER = pathlib.Path("/proc/driver/nvidia/version")

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from unet_train.doctor.data import share
 from unet_train.doctor.finding import Finding
-from unet_train.metrics import PixelCounts
+from unet_train.scoring.counts import PixelCounts
 
 _PROBE = np.random.default_rng(0).uniform(-50, 50, (1, 64, 64, 1)).astype(np.float32)
 # Logits that stay above this give no probability near 0.

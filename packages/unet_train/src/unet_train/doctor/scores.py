@@ -10,11 +10,11 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
-from unet_train.data import Example
+from unet_train.data.source import Example
 from unet_train.doctor.data import share
 from unet_train.doctor.finding import Finding
-from unet_train.metrics import PixelCounts, ThresholdCounts
-from unet_train.predict import Predictor
+from unet_train.inference.predictor import Predictor
+from unet_train.scoring.counts import PixelCounts, ThresholdCounts
 
 # Probabilities in float32 tell no more of logits beyond.
 _LIMIT = 16.0

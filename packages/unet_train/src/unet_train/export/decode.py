@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from unet_train.decoding import decode_picture
+from unet_train.data.decoding import decode_picture
 from unet_train.export.orientation import exif_orientation, turn
 
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import PIL.Image
 import tensorflow as tf
 
-from unet_train import photos
 from unet_train.export.formats import Format
 from unet_train.export.signatures import PhotoModule
+from unet_train.inference import photos
 
 TOLERANCE = 1e-3
 """How far a probability may lie from the predictor's."""
@@ -110,7 +110,7 @@ def validation_photos(
     Returns:
       None if the dataset is not to be found here.
     """
-    from unet_train.data import SegmentationData
+    from unet_train.data.source import SegmentationData
 
     try:
         found = SegmentationData(**data)

@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from unet_train import run_folder
 from unet_train.export import DEFAULT_FORMATS
 from unet_train.export.card import Facts, make_card
 from unet_train.export.decode import decode_photo
@@ -23,8 +22,10 @@ from unet_train.export.parity import (
     validation_photos,
 )
 from unet_train.export.signatures import PhotoModule
-from unet_train.photos import read_photo
-from unet_train.predict import Predictor
+from unet_train.inference.photos import read_photo
+from unet_train.inference.predictor import Predictor
+from unet_train.runs import folder as run_folder
+from unet_train.runs import load
 
 CARD = "README.md"
 
@@ -33,7 +34,7 @@ def export(
     run_dir: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    weights: run_folder.Weights = "last",
+    weights: load.Weights = "last",
     threshold: float | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     photos: Sequence[str | os.PathLike[str]] = (),
@@ -68,7 +69,7 @@ def export(
     check_installed(formats)
     _check_empty(output)
     config = run_folder.read_config(run_dir)
-    trained = run_folder.load_trained(run_dir, weights)
+    trained = load.load_trained(run_dir, weights)
     predictor = Predictor(
         trained.model,
         image_size=config["data"]["image_size"],
@@ -154,7 +155,7 @@ def _require_readable(path: str | os.PathLike[str]) -> None:
 
 def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] | None:
     """The scores of these weights, if they have been validated."""
-    folder = run_folder.best_folder(run_dir) if weights == "best" else run_dir
+    folder = load.best_folder(run_dir) if weights == "best" else run_dir
     try:
         text = (folder / run_folder.METRICS).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -165,7 +166,7 @@ def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] |
 
 def _counts(data: dict[str, Any]) -> dict[str, int]:
     """Images of the splits that the run used; nothing if the dataset is not here."""
-    from unet_train.data import SegmentationData
+    from unet_train.data.source import SegmentationData
 
     try:
         found = SegmentationData(**data)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from unet_core import TiledPredictor
 from unet_train.export.decode import decode_photo
 from unet_train.export.whole_photo import Forward, WholePhoto
-from unet_train.predict import Predictor
+from unet_train.inference.predictor import Predictor
 
 
 class PhotoModule(tf.Module):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from unet_core.geometry import Geometry
-from unet_train import augment
+from unet_train.data import augment
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 """Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', 1]."""

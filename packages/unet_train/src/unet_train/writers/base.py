@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from unet_train.metrics import ThresholdCounts
+    from unet_train.scoring.counts import ThresholdCounts
 
 
 class Writer(abc.ABC):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import keras
     import numpy.typing as npt
 
-    from unet_train.metrics import ThresholdCounts
+    from unet_train.scoring.counts import ThresholdCounts
 
 
 class TensorBoardWriter(Writer):

@@ -1,0 +1,1 @@
+"""A trained network on photos: read, predicted, drawn, written in COCO's formats."""

@@ -1,0 +1,200 @@
+"""Masks in COCO's own formats: run lengths for results, polygons for annotations.
+
+pycocotools reads both back, pixel by pixel:
+
+```python
+found = COCO("coco_images.json").loadRes("coco_results.json")
+found = COCO("coco_annotations.json")
+```
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+
+from unet_train.runs.folder import write_text
+
+Mask = npt.NDArray[np.bool_]
+
+# Pixels that touch at a corner: of the background they are one region.
+_EIGHT = np.ones((3, 3))
+
+
+class CocoWriter:
+    """Collects the masks of photos and writes them in COCO's formats.
+
+    One entry a photo: the network tells cats from background, not one from another.
+    Photos in which nothing was found have none.
+
+    Attributes:
+      category: COCO's number and name of the foreground: `id` and `name`.
+      forms: "rle" for results, "polygons" for annotations.
+    """
+
+    def __init__(self, category: Mapping[str, Any], forms: Sequence[str]) -> None:
+        if set(category) != {"id", "name"} or not isinstance(category["id"], int):
+            raise ValueError(
+                "A category has a whole number `id` and a `name`, such as"
+                f' {{"id": 17, "name": "cat"}}. Received: {dict(category)}'
+            )
+        self.category = dict(category)
+        self.forms = forms
+        self._images: list[dict[str, Any]] = []
+        self._results: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        number: int,
+        name: str,
+        mask: Mask,
+        probabilities: npt.NDArray[np.float32],
+    ) -> None:
+        """Takes one photo.
+
+        Args:
+          number: Of the photo, from 1: its `image_id`.
+          name: Its `file_name`.
+          mask: bool [H, W].
+          probabilities: [H, W]; their mean over the mask is the `score`.
+        """
+        if not self.forms:
+            return
+        height, width = mask.shape
+        self._images.append(
+            {"id": number, "file_name": name, "height": height, "width": width}
+        )
+        if not mask.any():
+            return
+        common = {
+            "image_id": number,
+            "category_id": self.category["id"],
+            "score": float(probabilities[mask].mean()),
+        }
+        if "rle" in self.forms:
+            # Without a box: with one, pycocotools would take its area for the mask's.
+            self._results.append({**common, "segmentation": run_lengths(mask)})
+        if "polygons" in self.forms:
+            self._annotations.append(
+                {
+                    **common,
+                    "id": len(self._annotations) + 1,
+                    "iscrowd": 0,
+                    "bbox": bounding_box(mask),
+                    "area": int(mask.sum()),
+                    "segmentation": polygons(mask),
+                }
+            )
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Writes the files that `forms` asks for."""
+        images = {"images": self._images, "categories": [self.category]}
+        files: dict[str, Any] = {}
+        if "rle" in self.forms:
+            files["coco_results.json"] = self._results
+            files["coco_images.json"] = {**images, "annotations": []}
+        if "polygons" in self.forms:
+            files["coco_annotations.json"] = {
+                **images,
+                "annotations": self._annotations,
+            }
+        for name, content in files.items():
+            write_text(folder / name, json.dumps(content) + "\n")
+
+
+def run_lengths(mask: Mask) -> dict[str, Any]:
+    """Compressed run lengths of bool [H, W], as JSON can hold them."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+
+
+def polygons(mask: Mask) -> list[list[float]]:
+    """Polygons that pycocotools fills to exactly this mask.
+
+    They follow the edges of the pixels. COCO's polygons have no holes, so that a region
+    with a hole is cut in two through it.
+
+    Args:
+      mask: bool [H, W].
+
+    Returns:
+      x, y, x, y, ... of each, in pixels from the image's upper left corner.
+    """
+    found = []
+    for top, left, piece in _pieces(mask, 0, 0):
+        corners = _outline(piece) + np.array([left, top])
+        found.append([float(value) for value in corners.ravel()])
+    return found
+
+
+def bounding_box(mask: Mask) -> list[float]:
+    """x, y, width, height of the pixels of a mask that has some."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = rows[0], columns[0]
+    sides = columns[-1] + 1 - left, rows[-1] + 1 - top
+    return [float(value) for value in (left, top, *sides)]
+
+
+def _pieces(mask: Mask, top: int, left: int) -> Iterator[tuple[int, int, Mask]]:
+    """Regions without holes that make up the mask, each with its place."""
+    regions, _ = ndimage.label(mask)
+    for number, (rows, columns) in enumerate(ndimage.find_objects(regions), 1):
+        region = regions[rows, columns] == number
+        y, x = top + rows.start, left + columns.start
+        holes, count = ndimage.label(np.pad(~region, 1, constant_values=True), _EIGHT)
+        if count == 1:
+            yield y, x, region
+            continue
+        # The first pixel outside is of region 1, which goes all around. The hole
+        # nearest to the middle is cut, across the longer side: few cuts follow on cuts.
+        axis = int(np.argmax(region.shape))
+        places = np.argwhere(holes > 1)[:, axis] - 1
+        cut = int(places[np.abs(places - region.shape[axis] / 2).argmin()])
+        first, second = np.split(region, [cut], axis)
+        yield from _pieces(first, y, x)
+        yield from _pieces(second, y + cut * (axis == 0), x + cut * (axis == 1))
+
+
+def _outline(region: Mask) -> npt.NDArray[np.int64]:
+    """The corners of a region without holes, int64 [corners, 2] of x and y.
+
+    Steps go from corner to corner of the pixels with the region to their right.
+    """
+    padded = np.pad(region, 1)
+    # Where the region begins or ends, along each axis.
+    down = np.diff(padded.astype(np.int8), axis=0)[:, 1:-1]
+    across = np.diff(padded.astype(np.int8), axis=1)[1:-1]
+    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for values, sign, start, move in (
+        (down, 1, (0, 0), (1, 0)),
+        (down, -1, (1, 0), (-1, 0)),
+        (across, 1, (0, 1), (0, -1)),
+        (across, -1, (0, 0), (0, 1)),
+    ):
+        for y, x in np.argwhere(values == sign).tolist():
+            corner = x + start[0], y + start[1]
+            steps.setdefault(corner, []).append(move)
+    corners: list[tuple[int, int]] = []
+    corner = first = min(steps)  # No second region touches at the leftmost corner.
+    move = steps[corner][0]
+    while True:
+        ways = steps.pop(corner)
+        if len(ways) == 2:  # Two pixels touch at this corner: stay with this one.
+            right = -move[1], move[0]
+            ways.remove(right)
+            steps[corner] = ways
+            ways = [right]
+        if not corners or ways[0] != move:
+            corners.append(corner)
+        move = ways[0]
+        corner = corner[0] + move[0], corner[1] + move[1]
+        if corner == first:
+            return np.array(corners, np.int64)

@@ -1,0 +1,99 @@
+"""What lies in a run folder: `config.yaml`, checkpoints, `model.keras` and so on.
+
+```python
+config = read_config("runs/cats")
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from unet_train.options import DataOptions, TaskOptions
+
+if TYPE_CHECKING:
+    import keras
+
+CONFIG, MODEL, ARCHITECTURE = "config.yaml", "model.keras", "architecture.json"
+CHECKPOINTS, METRICS, BEST = "checkpoints", "metrics.json", "best"
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f"partial.{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_model(path: pathlib.Path, model: keras.Model) -> None:
+    """Saves a model whole or not at all."""
+    save_aside(path, model).replace(path)
+
+
+def save_aside(path: pathlib.Path, model: keras.Model) -> pathlib.Path:
+    """Saves a model beside where it is to go; returns where that is.
+
+    Raises:
+      OSError: It cannot be written; nothing is left of it.
+    """
+    partial = path.with_name(f"partial.{path.name}")
+    try:
+        model.save(partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return partial
+
+
+def write_config(
+    run_dir: pathlib.Path, more: Mapping[str, Any] | None, **options: Any
+) -> None:
+    """Saves the options of a run, dataclasses by their group's name, as YAML."""
+    resolved = {name: dataclasses.asdict(group) for name, group in options.items()}
+    text = yaml.safe_dump({**(more or {}), **resolved}, sort_keys=False)
+    write_text(run_dir / CONFIG, text)
+
+
+def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """The configuration that a run was started with.
+
+    Raises:
+      ValueError: The folder holds no run.
+    """
+    path = pathlib.Path(run_dir) / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        missing = {"data", "task"} - set(config)
+    except (OSError, ValueError, yaml.YAMLError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"{run_dir} is not the folder of a run: cannot read {path} ({reason}). Give"
+            " the --run_dir of `unet-train fit`."
+        ) from error
+    if missing:
+        raise ValueError(
+            f"{run_dir} is not the folder of a run: {path} lacks {sorted(missing)}."
+            " Give the --run_dir of `unet-train fit`."
+        )
+    for name, kind in (("data", DataOptions), ("task", TaskOptions)):
+        defaults = dataclasses.asdict(kind())
+        strange = set(config[name] or ()) - set(defaults)
+        if strange:
+            raise ValueError(
+                f"{path} is of a later version of unet_train, or was changed: nothing"
+                f" is known of its options {sorted(strange)} under `{name}`. Use the"
+                " version that trained the run."
+            )
+        # An option that the run did not know yet is as if not given.
+        config[name] = {**defaults, **(config[name] or {})}
+    return dict(config)

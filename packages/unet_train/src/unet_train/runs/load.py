@@ -1,0 +1,172 @@
+"""The networks that a run folder holds: the finished one, checkpoints, the best.
+
+```python
+model = load_model("runs/cats")  # Also while the run is under way.
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from unet_train.runs.checkpoint import Checkpoints, step_of
+from unet_train.runs.folder import (
+    ARCHITECTURE,
+    BEST,
+    CHECKPOINTS,
+    METRICS,
+    MODEL,
+    read_config,
+)
+
+Weights = Literal["last", "best"]
+
+
+def load_model(
+    run_dir: str | os.PathLike[str], weights: Weights = "last"
+) -> keras.Model:
+    """The model of a run in float32, with averaged weights if it averages them.
+
+    Args:
+      run_dir: The folder that `fit` wrote.
+      weights: "last": of the last checkpoint, or of the end if that is later; "best":
+        of the validation that scored best (callback `BestModels`).
+
+    Raises:
+      ValueError: The run has written no weights yet, or they are damaged.
+    """
+    return load_trained(run_dir, weights).model
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model of a run.
+
+    Attributes:
+      model: In float32.
+      threshold: Probability from which a pixel is foreground.
+      step: That it was trained to.
+    """
+
+    model: keras.Model
+    threshold: float
+    step: int
+
+
+def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> Trained:
+    """As `load_model`, with the model's threshold and step."""
+    run_dir = pathlib.Path(run_dir)
+    if weights == "best":
+        return _load_finished(best_folder(run_dir))
+    checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
+    latest = checkpoints.latest()
+    if (run_dir / MODEL).exists() and (
+        latest is None or step_of(latest) <= _finished_step(run_dir)
+    ):
+        return _load_finished(run_dir)
+    if latest is None:
+        raise ValueError(
+            f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
+            " on, or resume it with `unet-train fit ... --resume`."
+        )
+    model = load_architecture(run_dir)
+    if read_config(run_dir)["task"].get("ema"):
+        averages = [tf.Variable(weight.value) for weight in model.weights]
+        state = checkpoints.restore_newest({"averages": averages})
+        for weight, average in zip(model.weights, averages, strict=True):
+            weight.assign(average)
+    else:
+        state = checkpoints.restore_newest({"model": model})
+    assert state is not None  # There is one, or it raised.
+    return Trained(
+        full_size_only(model), float(state["task"]["threshold"]), state["step"]
+    )
+
+
+def full_size_only(model: keras.Model) -> keras.Model:
+    """The model without the further heads that deep supervision trains."""
+    if len(model.outputs) == 1:
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def load_architecture(run_dir: str | os.PathLike[str]) -> keras.Model:
+    """The network of a run with weights of its own, not those it was trained to.
+
+    Raises:
+      ValueError: It cannot be read.
+    """
+    path = pathlib.Path(run_dir) / ARCHITECTURE
+    try:
+        return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+    except Exception as error:  # Keras raises whatever a changed file causes.
+        raise ValueError(
+            f"{path} cannot be read: {error}. It tells the network of the checkpoints"
+            " beside it; `unet-train fit ... --resume` writes it anew."
+        ) from error
+
+
+def _load_keras(path: pathlib.Path) -> keras.Model:
+    """Loads a model in safe mode: nothing in the file is run as code."""
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a damaged file causes.
+        raise ValueError(
+            f"{path} cannot be loaded: {error}. If it is damaged, move it away: the"
+            " last checkpoint of the run is then used."
+        ) from error
+
+
+def _load_finished(folder: pathlib.Path) -> Trained:
+    """A model that was saved whole, with threshold and step beside its scores."""
+    model = _load_keras(folder / MODEL)
+    try:
+        scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return Trained(model, float(scores["threshold"]), int(scores["step"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / METRICS} does not tell the threshold and the step of the model"
+            f" ({error!r}). Finish the run with `unet-train fit ... --resume`, which"
+            " writes it anew."
+        ) from error
+
+
+def best_folder(run_dir: pathlib.Path) -> pathlib.Path:
+    """The folder of the model that scored best."""
+    scores = {}
+    for path in (run_dir / BEST).glob(f"step_*/{METRICS}"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            score = float(record[record["monitor"]])
+            # Runs of version 0.1.0 knew only scores of which the largest is best.
+            is_least = record.get("mode", "max") == "min"
+            scores[path.parent] = -score if is_least else score
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error!r}). Delete its folder; the next best"
+                " model is then used."
+            ) from error
+    if not scores:
+        raise ValueError(
+            f"The run {run_dir} has kept no best model. Train it with the callback"
+            " unet_train.callbacks.BestModels, or use the last weights."
+        )
+    return max(scores, key=lambda path: (scores[path], path))
+
+
+def _finished_step(run_dir: pathlib.Path) -> float:
+    """The step that the finished model is from; before all if nothing tells."""
+    try:
+        return float(
+            json.loads((run_dir / METRICS).read_text(encoding="utf-8"))["step"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf

@@ -1,0 +1,1 @@
+"""How good predictions are: pixels counted, scores, intervals, reports."""

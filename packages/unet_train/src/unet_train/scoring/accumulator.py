@@ -1,0 +1,158 @@
+"""How predictions are scored: one contract for any score, and the scores of masks.
+
+```python
+scores = MaskScores(threshold=0.5)
+evaluate(predictor, data.examples("validation"), scores)["iou"]
+```
+
+A task of one's own scores by its own: it returns its accumulator from
+`SegmentationTask.make_scores` and names the score that counts in
+`SegmentationTask.monitor`. Progress, TensorBoard, `BestModels` and `EarlyStopping` take
+whatever names it gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_train.scoring.counts import PixelCounts, ThresholdCounts
+
+if TYPE_CHECKING:
+    from unet_train.data.source import Example
+    from unet_train.inference.predictor import Predictor
+
+Mode = Literal["max", "min"]
+
+Loss = Callable[
+    [npt.NDArray[np.uint8], npt.NDArray[np.float32]],
+    tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+]
+"""From a mask and its probabilities [H, W] to totals and what they are divided by."""
+
+
+class Accumulator(Protocol):
+    """Takes predictions one by one; says at any time how good they are."""
+
+    def add(self, example: Example, prediction: Any) -> None:
+        """Takes one example and what `Predictor.probabilities` gives for its image."""
+
+    def merge(self, other: Self) -> None:
+        """Takes what another one has taken, as if it had been added here."""
+
+    def result(self) -> dict[str, float]:
+        """The scores by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Monitor:
+    """The score by which models are compared.
+
+    Attributes:
+      name: One of those that the accumulator gives.
+      mode: Whether the largest is best, or the least.
+    """
+
+    name: str
+    mode: Mode = "max"
+
+    @classmethod
+    def choose(cls, name: str | None, mode: Mode | None, of_task: Monitor) -> Monitor:
+        """What somebody asked for; what is None is as for the task.
+
+        A score that the task says nothing of is best when it is largest, unless it is
+        named "loss".
+        """
+        name = name or of_task.name
+        if mode is None:
+            least = name == "loss" or name.endswith("_loss")
+            mode = "min" if least else "max"
+            mode = of_task.mode if name == of_task.name else mode
+        return cls(name, mode)
+
+    def of(self, scores: dict[str, float]) -> float:
+        """The score, as a number that is larger the better it is.
+
+        Raises:
+          ValueError: There is none of that name.
+        """
+        if self.name not in scores:
+            raise ValueError(
+                f"The validation has no score {self.name!r}, only {sorted(scores)}."
+                " Correct `monitor`."
+            )
+        return scores[self.name] if self.mode == "max" else -scores[self.name]
+
+
+def evaluate(
+    predictor: Predictor, examples: Iterable[Example], scores: Accumulator
+) -> dict[str, float]:
+    """Predicts whole images, one at a time, and scores them.
+
+    Args:
+      predictor: What to score.
+      examples: Whole images with masks.
+      scores: What to count into.
+
+    Returns:
+      The scores by name.
+    """
+    for example in examples:
+        scores.add(example, predictor.probabilities(example.image))
+    return scores.result()
+
+
+class MaskScores:
+    """Scores of binary masks, over all pixels of all images together.
+
+    Attributes:
+      threshold: Probability from which a pixel is foreground.
+      counts: At that threshold.
+      curve: At many.
+    """
+
+    def __init__(self, threshold: float, loss: Loss | None = None) -> None:
+        """Starts.
+
+        Args:
+          threshold: Probability from which a pixel is foreground.
+          loss: To be reported as well; its mean over all that it counts.
+        """
+        self.threshold = threshold
+        self.counts = PixelCounts()
+        self.curve = ThresholdCounts()
+        self._loss = loss
+        self._totals: npt.NDArray[Any] = np.zeros(1)
+        self._weights: npt.NDArray[Any] = np.zeros(1)
+
+    def add(self, example: Example, prediction: npt.NDArray[np.float32]) -> None:
+        """Counts one image: its mask, and the probability of each pixel, [H, W]."""
+        mask = example.mask[..., 0]
+        self.curve.add(mask, prediction)  # Refuses what is no number.
+        self.counts.add(mask, prediction >= self.threshold)
+        if self._loss is not None:
+            totals, weights = self._loss(mask, prediction)
+            self._totals = self._totals + totals.astype(np.float64)
+            self._weights = self._weights + weights.astype(np.float64)
+
+    def merge(self, other: MaskScores) -> None:
+        """Adds what another one counted."""
+        self.counts.merge(other.counts)
+        self.curve.merge(other.curve)
+        self._totals = self._totals + other._totals
+        self._weights = self._weights + other._weights
+
+    def result(self) -> dict[str, float]:
+        """`loss` if there is one, then `iou`, `dice`, `precision`, `recall`."""
+        scores = {
+            name: getattr(self.counts, name)
+            for name in ("iou", "dice", "precision", "recall")
+        }
+        if self._loss is None:
+            return scores
+        weights = np.maximum(self._weights, np.finfo(np.float64).tiny)
+        return {"loss": float((self._totals / weights).sum()), **scores}

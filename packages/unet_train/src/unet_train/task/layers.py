@@ -1,0 +1,150 @@
+"""What a model's layers compute in, and by which operations.
+
+```python
+set_precision(model, "mixed_bfloat16")
+speed_up(model, on_cpu=True)
+```
+
+The layers stay Keras's own, with the same weights, and the results are the same but for
+rounding, so a saved model is not affected. Measured by `benchmarks/train_step.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from unet_train.options import Precision
+
+# From so many input channels on, a filter's gradient is quicker as matrix products.
+_MANY_CHANNELS = 256
+
+
+def set_precision(model: keras.Model, precision: Precision) -> None:
+    """Sets what a model's layers compute in, but for input scaling and logits."""
+    outputs = {tensor._keras_history.operation for tensor in model.outputs}
+    for layer in model.layers:
+        if layer not in outputs and not isinstance(layer, keras.layers.Rescaling):
+            layer.dtype_policy = keras.DTypePolicy(precision)
+
+
+def speed_up(model: keras.Model, *, on_cpu: bool) -> None:
+    """Has the layers of a model train by quicker operations. Twice changes nothing.
+
+    Args:
+      model: Its batch norms and, on a CPU, its 3x3 convolutions are changed, as far as
+        they are of the plain kind.
+      on_cpu: Whether it trains on one; on a GPU the convolutions are left to cuDNN.
+    """
+    for layer in model.layers:
+        if vars(layer).keys() & {"call", "convolution_op"}:
+            continue
+        if type(layer) is keras.layers.BatchNormalization and _is_plain_norm(layer):
+            layer.call = functools.wraps(layer.call)(
+                functools.partial(_fused_norm, layer, layer.call)
+            )
+        elif type(layer) is keras.layers.Cropping2D:
+            layer.call = functools.partial(_crop, layer.cropping)
+        elif type(layer) is keras.layers.Conv2D and on_cpu and _is_plain_conv(layer):
+            layer.convolution_op = _convolution(layer.padding.upper())
+
+
+def _is_plain_norm(layer: keras.layers.BatchNormalization) -> bool:
+    return not layer.synchronized and not layer.renorm and layer.axis in (-1, 3)
+
+
+def _is_plain_conv(layer: keras.layers.Conv2D) -> bool:
+    is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ("same", "valid")
+    is_dense = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
+    channels = layer.kernel.shape[2]
+    return is_3x3 and is_dense and channels >= _MANY_CHANNELS
+
+
+def _fused_norm(
+    layer: keras.layers.BatchNormalization,
+    call: Callable[..., tf.Tensor],
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: Any = None,
+) -> tf.Tensor:
+    """Normalises with the batch's statistics and moves those kept for prediction.
+
+    Keras 3 does this in some twenty operations on float32, each of which goes through
+    memory once more; TensorFlow has one, forward and backward.
+    """
+    if not training or not layer.trainable or mask is not None:
+        return call(inputs, training=training, mask=mask)
+    inputs = tf.cast(inputs, layer.compute_dtype)
+    channels = inputs.shape[-1]
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        inputs,
+        scale=layer.gamma.value if layer.scale else tf.ones(channels),
+        offset=layer.beta.value if layer.center else tf.zeros(channels),
+        epsilon=layer.epsilon,
+        is_training=True,
+    )
+    # The operation gives the variance of the population that a sample speaks for; Keras
+    # keeps that of the sample.
+    count = tf.cast(tf.size(inputs) // channels, tf.float32)
+    variance *= (count - 1) / count
+    for kept, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        kept.assign(kept * layer.momentum + now * (1 - layer.momentum))
+    return outputs
+
+
+def _crop(
+    cropping: tuple[tuple[int, int], tuple[int, int]], inputs: tf.Tensor
+) -> tf.Tensor:
+    """Cuts with `tf.slice`, whose gradient pads; that of Keras's indexing is slow."""
+    (top, bottom), (left, right) = cropping
+    height = tf.shape(inputs)[1] - top - bottom
+    width = tf.shape(inputs)[2] - left - right
+    return tf.slice(inputs, [0, top, left, 0], [-1, height, width, -1])
+
+
+def _convolution(padding: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """A 3x3 convolution whose filter's gradient is nine matrix products.
+
+    The gradient of one of the nine weights of a filter is the product of the image,
+    shifted by where the weight stands, and the gradient of the output, both as matrices
+    of pixels by channels.
+    """
+
+    @tf.custom_gradient
+    def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_inputs = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(inputs),
+                filter=kernel,
+                out_backprop=upstream,
+                strides=[1, 1, 1, 1],
+                padding=padding,
+            )
+            image = inputs
+            if padding == "SAME":
+                image = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
+            height, width = tf.shape(upstream)[1], tf.shape(upstream)[2]
+            flat = tf.reshape(upstream, [-1, kernel.shape[3]])
+            products = [
+                tf.linalg.matmul(
+                    tf.reshape(
+                        image[:, row : row + height, column : column + width],
+                        [-1, kernel.shape[2]],
+                    ),
+                    flat,
+                    transpose_a=True,
+                )
+                for row in range(3)
+                for column in range(3)
+            ]
+            return of_inputs, tf.reshape(tf.stack(products), kernel.shape)
+
+        return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
+
+    return lambda inputs, kernel: convolve(
+        inputs, tf.cast(keras.ops.convert_to_tensor(kernel), inputs.dtype)
+    )

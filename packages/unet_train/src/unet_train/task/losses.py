@@ -1,0 +1,252 @@
+"""The losses that have a name, and those of a class path.
+
+```python
+loss = make_loss("bce_dice")
+mean = loss(masks, logits)
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+import tensorflow as tf
+
+from unet_train.options import Part
+from unet_train.registry import find_object, make_part
+from unet_train.task.loss import ImageLoss, Loss, PixelLoss
+
+__all__ = [
+    "LOSSES",
+    "BceDice",
+    "BinaryCrossentropy",
+    "Dice",
+    "Focal",
+    "ImageLoss",
+    "KerasLoss",
+    "Loss",
+    "Lovasz",
+    "PixelLoss",
+    "Tversky",
+    "make_loss",
+]
+
+
+class BinaryCrossentropy(PixelLoss):
+    """Sigmoid cross-entropy, max(x, 0) - x z + log(1 + exp(-|x|)).
+
+    Attributes:
+      pos_weight: What a foreground pixel counts against one of background.
+      label_smoothing: Share by which labels are drawn to 0.5.
+    """
+
+    def __init__(self, pos_weight: float = 1.0, label_smoothing: float = 0.0) -> None:
+        if not pos_weight > 0 or not 0 <= label_smoothing < 1:
+            raise ValueError(
+                "`pos_weight` must be above 0, `label_smoothing` at least 0 and below"
+                f" 1. Received: {pos_weight} and {label_smoothing}"
+            )
+        self.pos_weight = pos_weight
+        self.label_smoothing = label_smoothing
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """As above; with a `pos_weight` p, p z softplus(-x) + (1 - z) softplus(x)."""
+        labels += self.label_smoothing * (0.5 - labels)
+        if self.pos_weight == 1.0:
+            return tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+        return tf.nn.weighted_cross_entropy_with_logits(labels, logits, self.pos_weight)
+
+
+class Focal(PixelLoss):
+    """Cross-entropy times (1 - p of the truth)^gamma (Lin et al. 2017).
+
+    Attributes:
+      gamma: How little what is right already counts; 0 is cross-entropy.
+      alpha: Weight of the foreground, 1 - alpha that of the background; None weighs
+        both 1.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+        if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
+            raise ValueError(
+                "`gamma` must be at least 0 and `alpha` lie between 0 and 1. Received:"
+                f" {gamma} and {alpha}"
+            )
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """With m = x for foreground and -x for background: softplus(-m) sigmoid(-m)^g.
+
+        The power is taken of the logarithm, which has a gradient everywhere.
+        """
+        margin = logits * (2 * labels - 1)
+        losses = tf.nn.softplus(-margin) * tf.exp(-self.gamma * tf.nn.softplus(margin))
+        if self.alpha is None:
+            return losses
+        return losses * (labels * self.alpha + (1 - labels) * (1 - self.alpha))
+
+
+class Tversky(ImageLoss):
+    """1 - (TP + s) / (TP + alpha FP + beta FN + s), of probabilities, an image each.
+
+    Salehi et al. 2017. An image without foreground is well defined by s: finding
+    nothing costs 0, and much that is found costs nearly 1.
+
+    Attributes:
+      alpha: What false positives count.
+      beta: What false negatives count.
+      smooth: s, in pixels.
+    """
+
+    def __init__(
+        self, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0
+    ) -> None:
+        if alpha < 0 or beta < 0 or not smooth > 0:
+            raise ValueError(
+                "`alpha` and `beta` must be at least 0 and `smooth` above 0. Received:"
+                f" {alpha}, {beta} and {smooth}"
+            )
+        self.alpha = alpha
+        self.beta = beta
+        self.smooth = smooth
+
+    def per_image(
+        self, labels: tf.Tensor, logits: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """As above."""
+        found = tf.sigmoid(logits) * valid
+        truth = labels * valid
+        true_positives = tf.reduce_sum(found * labels, axis=1)
+        false_positives = tf.reduce_sum(found, axis=1) - true_positives
+        false_negatives = tf.reduce_sum(truth, axis=1) - true_positives
+        errors = self.alpha * false_positives + self.beta * false_negatives
+        above = true_positives + self.smooth
+        return 1 - above / (above + errors)
+
+
+class Dice(Tversky):
+    """1 - (2 TP + 2 s) / (2 TP + FP + FN + 2 s), of probabilities, an image each.
+
+    Milletari et al. 2016, with sums in place of squares: Tversky's with both halves.
+    """
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__(alpha=0.5, beta=0.5, smooth=smooth)
+
+
+class Lovasz(ImageLoss):
+    """The Lovász hinge (Berman, Triki, Blaschko 2018), an image each.
+
+    The convex surrogate of 1 - IoU over the sorted hinge errors. Weights of pixels
+    only say which count. An image without foreground costs its largest hinge error.
+    """
+
+    def per_image(
+        self, labels: tf.Tensor, logits: tf.Tensor, valid: tf.Tensor
+    ) -> tf.Tensor:
+        """Dot product of sorted errors and the gradient of the Jaccard loss."""
+        counts = valid > 0
+        errors = 1.0 - logits * (2.0 * labels - 1.0)
+        # Ignored pixels last and without effect: no error, neither sort of label.
+        errors = tf.where(counts, errors, -1e30)
+        order = tf.argsort(errors, axis=1, direction="DESCENDING", stable=True)
+        errors = tf.gather(errors, order, batch_dims=1)
+        kept = tf.gather(tf.cast(counts, tf.float32), order, batch_dims=1)
+        truth = tf.gather(labels, order, batch_dims=1) * kept
+        foreground = tf.reduce_sum(truth, axis=1, keepdims=True)
+        intersection = foreground - tf.cumsum(truth, axis=1)
+        union = foreground + tf.cumsum(kept - truth, axis=1)
+        jaccard = 1.0 - tf.math.divide_no_nan(intersection, union)
+        jaccard = tf.where(union > 0, jaccard, 0.0)
+        steps = jaccard - tf.pad(jaccard[:, :-1], [[0, 0], [1, 0]])
+        return tf.reduce_sum(
+            tf.nn.relu(errors) * tf.stop_gradient(steps * kept), axis=1
+        )
+
+
+class BceDice(Loss):
+    """Cross-entropy a pixel plus Dice an image, each divided by its own weight.
+
+    Attributes:
+      dice_weight: What Dice counts against 1 for cross-entropy.
+    """
+
+    def __init__(self, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
+        if not dice_weight > 0:
+            raise ValueError(f"`dice_weight` must be above 0. Received: {dice_weight}")
+        self.dice_weight = dice_weight
+        self._bce, self._dice = BinaryCrossentropy(), Dice(smooth)
+
+    def total(
+        self,
+        masks: tf.Tensor,
+        logits: tf.Tensor,
+        pixel_weights: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Both totals, float32 [2]."""
+        dice = self._dice.total(masks, logits, pixel_weights)
+        bce = self._bce.total(masks, logits, pixel_weights)
+        return tf.stack([bce, self.dice_weight * dice])
+
+    def weight(self, masks: tf.Tensor) -> tf.Tensor:
+        """Both weights, float32 [2]."""
+        return tf.stack([self._bce.weight(masks), self._dice.weight(masks)])
+
+
+class KerasLoss(PixelLoss):
+    """A loss of Keras, applied to each pixel.
+
+    Attributes:
+      loss: A `keras.losses.Loss` that takes labels 0 or 1 and logits.
+    """
+
+    def __init__(self, loss: keras.losses.Loss) -> None:
+        probe = loss.call(tf.ones((2, 3, 4, 1)), tf.zeros((2, 3, 4, 1)))
+        if tuple(probe.shape) != (2, 3, 4):
+            raise ValueError(
+                f"{type(loss).__name__} gives no value for each pixel (shape"
+                f" {tuple(probe.shape)} for images of 3 x 4), so what is ignored cannot"
+                " be left out. Use a pixel-wise loss, or one of"
+                f" {sorted(LOSSES)}."
+            )
+        self.loss = loss
+
+    def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """What the loss says of each pixel, its own reduction left aside."""
+        return self.loss.call(labels, logits)[..., None]
+
+
+LOSSES = {
+    "bce": BinaryCrossentropy,
+    "dice": Dice,
+    "bce_dice": BceDice,
+    "focal": Focal,
+    "tversky": Tversky,
+    "lovasz": Lovasz,
+}
+
+
+def make_loss(spec: Part) -> Loss:
+    """A loss by name, or of a class path: a `Loss`, or a pixel-wise one of Keras.
+
+    Raises:
+      ValueError: There is none, or it is neither; a loss of Keras that takes
+        probabilities where it could take logits.
+    """
+    given = {}
+    if isinstance(spec, dict) and "class_path" in spec:
+        made = find_object(spec["class_path"])
+        if isinstance(made, type) and issubclass(made, keras.losses.Loss):
+            parameters = inspect.signature(made).parameters
+            given = {"from_logits": True} if "from_logits" in parameters else {}
+    loss = make_part(spec, LOSSES, **given)
+    if isinstance(loss, keras.losses.Loss):
+        return KerasLoss(loss)
+    if not isinstance(loss, Loss):
+        raise ValueError(
+            f"{spec} gives a {type(loss).__name__}, which is no loss. Derive it from"
+            " `unet_train.task.losses.Loss` or from `keras.losses.Loss`."
+        )
+    return loss

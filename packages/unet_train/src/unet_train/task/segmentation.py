@@ -1,0 +1,327 @@
+"""What is learned: a model, its loss, its optimizer, and one step of training.
+
+```python
+task = SegmentationTask(build_unet(UNetConfig()), loss="bce_dice", learning_rate=1e-3)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from unet_core import read_geometry
+from unet_train.inference.predictor import Predictor
+from unet_train.options import Precision, TaskOptions
+from unet_train.runs.load import full_size_only
+from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
+from unet_train.task.layers import set_precision
+from unet_train.task.losses import Loss, make_loss
+from unet_train.task.optimizer import (
+    WarmUp,
+    make_optimizer,
+    move_averages,
+    reduce_no_more,
+)
+
+if TYPE_CHECKING:
+    from unet_train.data.source import Example
+
+# Images, masks, and with a border weight the weights of the pixels.
+Batch = tuple[tf.Tensor, ...]
+
+# Variables of Keras's LossScaleOptimizer.
+_LOSS_SCALE = ("dynamic_scale", "step_counter")
+
+# Probabilities in float32 tell no logits beyond those of this and 1 minus this.
+_EPSILON = np.float32(1e-7)
+
+
+class SegmentationTask:
+    """Foreground against background with a U-Net of one logit.
+
+    Override `train_step` to train differently; it is a plain function of a batch, run
+    on each device with its part of it. Override `make_scores` and `monitor`
+    to score differently.
+
+    Attributes:
+      model: From images 0..255 to logits, or to a list of them with those of full size
+        first (deep supervision).
+      options: Loss, learning rate and so on.
+      loss: What is made small.
+      optimizer: What makes it small.
+      schedule: The learning rate; its horizon is set by the trainer.
+      accumulate: In how many parts a step's gradients are computed.
+      threshold: Probability from which a pixel counts as foreground, as it is now.
+      log_names: What `train_step` returns, in this order; "loss" must be among them.
+      monitor: The score of a validation by which models are compared.
+    """
+
+    log_names: tuple[str, ...] = ("loss", "learning_rate", "gradient_norm")
+    monitor: Monitor = Monitor("iou", "max")
+
+    def __init__(self, model: keras.Model, **options: Any) -> None:
+        """Makes loss and optimizer.
+
+        Args:
+          model: From `unet_core.build_unet`, with one class; made within the trainer's
+            scope if it is to train on several devices.
+          **options: Fields of `TaskOptions`.
+        """
+        if model.outputs[0].shape[-1] != 1:
+            raise ValueError(
+                f"The model has {model.outputs[0].shape[-1]} output channels; a binary"
+                " mask takes one logit. Build it with `classes=1`."
+            )
+        self.model = model
+        self.options = TaskOptions(**options)
+        self.loss: Loss = make_loss(self.options.loss)
+        self.schedule = WarmUp(
+            self.options.learning_rate,
+            schedule=self.options.schedule,
+            warmup_steps=self.options.warmup_steps,
+        )
+        self.optimizer: keras.Optimizer = make_optimizer(self.options, self.schedule)
+        self.accumulate = 1
+        self.threshold = self.options.threshold or 0.5
+        self.averages: list[tf.Variable] = []
+
+    def set_precision(self, precision: Precision) -> None:
+        """Sets what the layers compute in; weights stay float32.
+
+        The input scaling and the output layers keep float32. With "mixed_float16" the
+        loss is scaled so that small gradients survive.
+        """
+        set_precision(self.model, precision)
+        scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if precision == "mixed_float16" and not scaled:
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
+
+    @property
+    def margin(self) -> int:
+        """What the prediction lacks at each border of the image, in pixels."""
+        return read_geometry(self.model).margin
+
+    def check_tile_size(self, tile_size: int) -> None:
+        """Refuses tiles that the model cannot take; the text names the nearest."""
+        read_geometry(self.model).output_size(tile_size)
+
+    def build_optimizer(self) -> None:
+        """Makes the optimizer's variables and the averages, unless there are some."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
+            reduce_no_more(self.optimizer)
+        if self.options.ema and not self.averages:
+            self.averages = [
+                tf.Variable(weight, trainable=False) for weight in self.model.weights
+            ]
+
+    def tracked(self) -> dict[str, Any]:
+        """What a checkpoint keeps as tensors, the same at every precision."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        tracked = {"model": self.model, "optimizer": optimizer}
+        # What dropout draws next; Keras keeps it beside the layers' weights.
+        seeds = [
+            variable.value
+            for variable in self.model.variables
+            if variable.path.endswith("seed_generator_state")
+        ]
+        lists = {"averages": self.averages, "seeds": seeds}
+        return tracked | {name: each for name, each in lists.items() if each}
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint keeps besides: threshold, state of the loss scaling."""
+        scaling = {
+            name: float(on_this_device(getattr(self.optimizer, name).value))
+            for name in _LOSS_SCALE
+            if hasattr(self.optimizer, name)
+        }
+        return {"threshold": self.threshold, **scaling}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes back what `state_dict` gave, as far as the options leave it open."""
+        if self.options.threshold is None:
+            self.threshold = state["threshold"]
+        for name, value in state.items():
+            if hasattr(self.optimizer, name):
+                getattr(self.optimizer, name).assign(value)
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step of gradient descent on one batch, of which this device has a part.
+
+        Args:
+          batch: uint8 [N, T, T, 3], uint8 [N, W, W, 1] with 255 ignored, and perhaps
+            float32 [N, W, W, 1], the weights of the pixels.
+
+        Returns:
+          Float scalars under `log_names`, the same on every device.
+        """
+        weights = self.model.trainable_variables
+        learning_rate = self.schedule(self.optimizer.iterations)
+        divisor = sum_over_devices([self._divisor(batch[1])])[0]
+        sums = self._gradients(batch, divisor)
+        loss, *gradients = sum_over_devices(sums)
+        gradients, norm = self._clip(gradients)
+        self.optimizer.apply(gradients, weights)
+        return {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+
+    def after_step(self) -> None:
+        """Moves the averages towards the weights; called outside of the devices."""
+        if self.averages:
+            step = self.optimizer.iterations
+            move_averages(self.averages, self.model.weights, self.options.ema, step)
+
+    def evaluation_model(self) -> keras.Model:
+        """A copy in float32 with the full-size logits only, for `copy_weights`."""
+        copy = full_size_only(keras.models.clone_model(self.model))
+        set_precision(copy, "float32")
+        return copy
+
+    def copy_weights(self, copy: keras.Model) -> None:
+        """Gives an evaluation model the weights, or their averages if there are any."""
+        source = self.averages or [weight.value for weight in self.model.weights]
+        found = {
+            weight.path: values
+            for weight, values in zip(self.model.weights, source, strict=True)
+        }
+        for weight in copy.weights:
+            weight.assign(on_this_device(found[weight.path]))
+
+    def make_predictor(self, *, image_size: int | None) -> Predictor:
+        """What a validation predicts with; `copy_weights` gives it the weights.
+
+        Args:
+          image_size: Longer side in pixels that photos are scaled to; None for none.
+        """
+        return Predictor(
+            self.evaluation_model(), image_size=image_size, threshold=self.threshold
+        )
+
+    def calibrate(self, predictor: Predictor, examples: Iterator[Example]) -> None:
+        """Chooses the threshold with the highest IoU, unless the options have one.
+
+        Called before each validation, with the present weights in the predictor.
+
+        Args:
+          predictor: Gets the threshold.
+          examples: Held-out training images, of which there may be none.
+        """
+        if self.options.threshold is None:
+            scores = MaskScores(self.threshold)
+            for example in examples:
+                scores.add(example, predictor.probabilities(example.image))
+            if scores.curve.pixels:
+                self.threshold = scores.curve.best_threshold()
+        predictor.threshold = self.threshold
+
+    def make_scores(self) -> Accumulator:
+        """What a validation counts into."""
+        return MaskScores(self.threshold, self._loss_of_image)
+
+    def _loss_of_image(
+        self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Totals and weights of the loss, of a whole image of [H, W]."""
+        clipped = np.clip(probabilities, _EPSILON, 1 - _EPSILON)
+        logits = np.log(clipped) - np.log1p(-clipped)
+        masks = tf.constant(mask[np.newaxis, ..., np.newaxis])
+        totals = self.loss.total(
+            masks, tf.constant(logits[np.newaxis, ..., np.newaxis])
+        )
+        return np.asarray(totals), np.asarray(self.loss.weight(masks))
+
+    def _divisor(self, masks: tf.Tensor) -> tf.Tensor:
+        if self.options.reduction == "mean":
+            return self.loss.weight(masks)
+        share = 1 / tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.fill(tf.shape(self.loss.weight(masks)), share)
+
+    def _loss(self, batch: Batch, divisor: tf.Tensor) -> tf.Tensor:
+        """The part of the loss that comes from this part of the batch."""
+        images, masks, *weights = batch
+        outputs = self.model(images, training=True)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        shares = [0.5**level for level in range(len(outputs))]
+        loss = tf.constant(0.0)
+        for level, (logits, share) in enumerate(zip(outputs, shares, strict=True)):
+            logits = _at_full_size(logits, level, masks)
+            total = self.loss.total(masks, logits, *weights)
+            mean = tf.math.divide_no_nan(total, divisor)
+            loss += tf.reduce_sum(mean) * share / sum(shares)
+        return loss
+
+    def _gradients(self, batch: Batch, divisor: tf.Tensor) -> list[tf.Tensor]:
+        """Loss and scaled gradients, summed over the parts they are computed in."""
+        if self.accumulate == 1:
+            return self._gradients_of_part(batch, divisor)
+        parts = [
+            tf.reshape(each, [self.accumulate, -1, *each.shape[1:]]) for each in batch
+        ]
+
+        def add(index: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            part = tuple(each[index] for each in parts)
+            more = self._gradients_of_part(part, divisor)
+            return index + 1, *(a + b for a, b in zip(sums, more, strict=True))
+
+        zeros = [tf.zeros(each.shape) for each in self.model.trainable_variables]
+        _, *sums = tf.while_loop(
+            lambda index, *_: index < self.accumulate,
+            add,
+            (tf.constant(0), tf.constant(0.0), *zeros),
+            parallel_iterations=1,
+        )
+        return sums
+
+    def _gradients_of_part(self, batch: Batch, divisor: tf.Tensor) -> list[tf.Tensor]:
+        weights = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = self._loss(batch, divisor)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(
+            scaled_loss,
+            [weight.value for weight in weights],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return [loss, *gradients]
+
+    def _clip(
+        self, gradients: Sequence[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Scales the gradients down to `clip_norm`; their norm before, unscaled."""
+        norm = tf.linalg.global_norm(gradients)
+        norm = norm / getattr(self.optimizer, "dynamic_scale", 1.0)
+        if self.options.clip_norm is None:
+            return list(gradients), norm
+        factor = self.options.clip_norm / tf.maximum(norm, self.options.clip_norm)
+        return [gradient * factor for gradient in gradients], norm
+
+
+def sum_over_devices(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The sums of each value over all devices; on one device the values."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return list(values)
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
+
+
+def on_this_device(variable: tf.Variable) -> tf.Tensor:
+    """The value of a variable on the first device of this machine."""
+    local = tf.distribute.get_strategy().experimental_local_results(variable)
+    return tf.convert_to_tensor(local[0])
+
+
+def _at_full_size(logits: tf.Tensor, level: int, masks: tf.Tensor) -> tf.Tensor:
+    """The logits of a further head, 2^level times as large, cut to the window."""
+    if level == 0:
+        return logits
+    height, width = (tf.shape(logits)[axis] * 2**level for axis in (1, 2))
+    larger = tf.image.resize(logits, [height, width])
+    top, left = (height - tf.shape(masks)[1]) // 2, (width - tf.shape(masks)[2]) // 2
+    return tf.image.crop_to_bounding_box(
+        larger, top, left, tf.shape(masks)[1], tf.shape(masks)[2]
+    )

@@ -1,0 +1,231 @@
+"""Where the computation takes place, and what it may use there.
+
+```python
+place = configure(TrainerOptions(max_steps=100, strategy="mirrored"))
+with place.strategy.scope():
+    model = build_unet()
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from unet_train.data.share import Share
+from unet_train.options import Strategy, TrainerOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The devices of a run, and which machine this is.
+
+    Attributes:
+      strategy: TensorFlow's; variables are made within its scope.
+      share: Which part of each batch this machine reads.
+      is_cpu: Whether it is on one.
+      description: One line for people.
+    """
+
+    strategy: tf.distribute.Strategy
+    share: Share
+    is_cpu: bool
+    description: str
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this machine is the one that writes."""
+        return self.share.worker == 0
+
+    def iterate(self, batches: Callable[[Share], tf.data.Dataset]) -> Iterator[Any]:
+        """An iterator whose elements are spread over the devices of this machine."""
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda _: batches(self.share)
+            )
+        )
+
+    def agree(
+        self, stops: bool, is_interrupted: bool, seconds: float
+    ) -> tuple[bool, bool, float]:
+        """Has all machines stop together, by the clock of the first.
+
+        Args:
+          stops: Whether this machine has a reason to stop.
+          is_interrupted: Whether it got a signal.
+          seconds: On its clock.
+
+        Returns:
+          Whether any has a reason, whether any got a signal, the seconds of the first.
+        """
+        if self.share.workers == 1:
+            return stops, is_interrupted, seconds
+        seconds = seconds if self.is_chief else 0.0
+        told = tf.constant([float(stops), float(is_interrupted), seconds])
+        told /= self.share.replicas
+
+        def sum_up() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, told)
+
+        total = self.strategy.experimental_local_results(self.strategy.run(sum_up))[0]
+        return bool(total[0] > 0), bool(total[1] > 0), float(total[2])
+
+    def require_same_step(self, step: int) -> None:
+        """Refuses to go on if the machines restored different checkpoints.
+
+        Raises:
+          RuntimeError: They did.
+        """
+        if self.share.workers == 1:
+            return
+        of_first = round(self.agree(False, False, step)[2])
+        differs, _, _ = self.agree(step != of_first, False, 0.0)
+        if differs:
+            raise RuntimeError(
+                "The machines would go on from different checkpoints: this one at step"
+                f" {step}, the first at step {of_first}. Give a --run_dir on a file"
+                " system that all machines share."
+            )
+
+    def average_statistics(self, model: keras.Model) -> None:
+        """Gives moving statistics, of which each device has its own, their mean.
+
+        What every device has is then the same, can be read without asking the others,
+        and is what a checkpoint holds.
+        """
+        if self.strategy.num_replicas_in_sync == 1:
+            return
+        for weight in model.non_trainable_variables:
+            if tf.as_dtype(weight.dtype).is_floating:
+                weight.value.assign(self.strategy.extended.read_var(weight.value))
+
+
+def configure(options: TrainerOptions) -> Place:
+    """Sets TensorFlow up before anything is placed on a device.
+
+    Memory on a GPU grows as needed instead of being taken whole.
+
+    Args:
+      options: Device, strategy, seed, determinism and placement logging are read.
+
+    Raises:
+      RuntimeError: A GPU was insisted on and TensorFlow sees none; a strategy does not
+        find what it needs.
+    """
+    gpus = let_gpus_grow()
+    if options.device == "gpu" and not gpus:
+        raise RuntimeError(
+            "`--trainer.device gpu`, but TensorFlow sees no GPU. Install the driver and"
+            " `pip install 'unet_train[cuda]'`, or use `--trainer.device auto`."
+        )
+    if options.device == "cpu" and gpus:
+        tf.config.set_visible_devices([], "GPU")
+        gpus = []
+    strategy, share = _make_strategy(options.strategy, gpus)
+    keras.utils.set_random_seed(options.seed)
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf.debugging.set_log_device_placement(options.log_device_placement)
+
+    devices = f"GPU: {_gpu_name(gpus[0])}" if gpus else "CPU"
+    count = strategy.num_replicas_in_sync
+    if count > 1:
+        machines = f" on {share.workers} machines" if share.workers > 1 else ""
+        devices = f"{count} devices{machines}, {devices}"
+    description = f"Training on {devices}, {options.precision}"
+    is_cpu = not gpus and not isinstance(strategy, tf.distribute.TPUStrategy)
+    return Place(strategy, share, is_cpu, description)
+
+
+def let_gpus_grow() -> list[tf.config.PhysicalDevice]:
+    """The GPUs that TensorFlow may use, set to take memory only as they need it."""
+    gpus = tf.config.get_visible_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            # In use already, by code that ran before us in this process; its setting
+            # stands.
+            break
+    return list(gpus)
+
+
+def _make_strategy(
+    name: Strategy, gpus: list[Any]
+) -> tuple[tf.distribute.Strategy, Share]:
+    """TensorFlow's strategy, and this machine's share of each batch."""
+    machines = _machines()
+    if name == "auto":
+        if len(machines) > 1:
+            name = "multi_worker"
+        elif tf.config.list_physical_devices("TPU"):
+            name = "tpu"
+        else:
+            name = "mirrored" if len(gpus) > 1 else "none"
+    if name == "none":
+        return tf.distribute.get_strategy(), Share()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        return strategy, Share(replicas=strategy.num_replicas_in_sync)
+    if name == "tpu":
+        return _make_tpu_strategy()
+    if not machines:
+        raise RuntimeError(
+            "`--trainer.strategy multi_worker`, but TF_CONFIG names no cluster. Set it"
+            " on every machine (docs/distributed.md), or use `mirrored`."
+        )
+    # Before anything else touches TensorFlow: it starts the connections.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = strategy.cluster_resolver
+    worker = machines.index((resolver.task_type, resolver.task_id))
+    replicas = strategy.num_replicas_in_sync // len(machines)
+    return strategy, Share(workers=len(machines), worker=worker, replicas=replicas)
+
+
+def _make_tpu_strategy() -> tuple[tf.distribute.Strategy, Share]:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, KeyError, tf.errors.OpError) as error:
+        raise RuntimeError(
+            f"`--trainer.strategy tpu`, but TensorFlow finds none: {error}. Run on a"
+            " TPU machine with a TensorFlow for it, or use `--trainer.strategy auto`."
+        ) from error
+    strategy = tf.distribute.TPUStrategy(resolver)
+    return strategy, Share(replicas=strategy.num_replicas_in_sync)
+
+
+def _machines() -> list[tuple[str, int]]:
+    """The machines that TF_CONFIG names for training, the one that writes first.
+
+    Raises:
+      RuntimeError: TF_CONFIG is no JSON object.
+    """
+    text = os.environ.get("TF_CONFIG", "{}")
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        return [
+            (kind, number)
+            for kind in ("chief", "worker")
+            for number in range(len(cluster.get(kind, [])))
+        ]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise RuntimeError(
+            f"TF_CONFIG cannot be read ({error}): {text!r}. It must be JSON like"
+            ' {"cluster": {"worker": ["host:port", ...]},'
+            ' "task": {"type": "worker", "index": 0}}.'
+        ) from error
+
+
+def _gpu_name(gpu: tf.config.PhysicalDevice) -> str:
+    details = tf.config.experimental.get_device_details(gpu)
+    return str(details.get("device_name", gpu.name))

@@ -1,0 +1,179 @@
+"""What of a run a checkpoint keeps, and how the run takes it back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from unet_train.runs.checkpoint import Checkpoints, step_of
+from unet_train.runs.folder import CHECKPOINTS, MODEL
+from unet_train.training.callback import Callback
+from unet_train.training.devices import Place
+from unet_train.training.run import Run, require_finite_weights
+
+_LOG = logging.getLogger("unet_train")
+
+
+class Saver:
+    """Saves and restores a run with its task and callbacks."""
+
+    def __init__(
+        self,
+        run_dir: pathlib.Path,
+        *,
+        keep: int,
+        callbacks: Sequence[Callback],
+        place: Place,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          run_dir: The run folder.
+          keep: How many of the newest checkpoints stay.
+          callbacks: Whose state is kept as well.
+          place: Says which machine writes.
+        """
+        self._run_dir = run_dir
+        self._checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=keep)
+        self._callbacks = _named(callbacks)
+        self._place = place
+
+    def refuse_to_overwrite(self, *, resume: bool) -> None:
+        """Has nobody train over what lies in the run folder.
+
+        Raises:
+          ValueError: A run that is not to be resumed, or that cannot be.
+        """
+        latest = self._checkpoints.latest()
+        if latest is not None and not resume:
+            raise ValueError(
+                f"{self._run_dir} holds a run already, at step {step_of(latest)}. Go on"
+                " with it (--resume), or give another --run_dir."
+            )
+        if latest is None and (self._run_dir / MODEL).exists():
+            raise ValueError(
+                f"{self._run_dir} holds a trained {MODEL} but no checkpoint to go on"
+                " from. Give another --run_dir."
+            )
+
+    def unwritten(self) -> Unwritten:
+        """Takes note of what cannot be written at the end."""
+        return Unwritten(self._run_dir, self._checkpoints)
+
+    def save(self, run: Run, *, or_fail: bool = False) -> pathlib.Path | None:
+        """Writes a checkpoint. Without one a run goes on, unless it is the last.
+
+        Returns:
+          Its folder; None on machines that do not write, or where it failed.
+
+        Raises:
+          FloatingPointError: A weight is no number.
+          OSError: It cannot be written, if the caller wants to know.
+        """
+        require_finite_weights(run)
+        state = {
+            "step": run.step,
+            "evaluated_step": run.evaluated_step,
+            "seconds": run.seconds,
+            "seconds_a_step": run.seconds_a_step,
+            "task": run.task.state_dict(),
+            "callbacks": {
+                name: callback.state_dict()
+                for name, callback in self._callbacks.items()
+            },
+        }
+        tracked = run.task.tracked()
+        if not self._place.is_chief:
+            # Saving reads every device, so all machines take part, and one keeps it.
+            with tempfile.TemporaryDirectory() as elsewhere:
+                tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
+            return None
+        try:
+            return self._checkpoints.save(run.step, tracked, state)
+        except OSError as error:
+            if or_fail:
+                raise
+            _LOG.warning("unet-train: %s Training goes on without it.", error)
+            return None
+
+    def restore(self, run: Run) -> None:
+        """Goes on from the newest checkpoint that can be read, if there is one."""
+
+        def warn(path: pathlib.Path, error: ValueError) -> None:
+            damaged.append(path)
+            _LOG.warning("unet-train: %s", error)
+
+        damaged: list[pathlib.Path] = []
+        state = self._checkpoints.restore_newest(run.task.tracked(), on_damaged=warn)
+        if state is None:
+            return
+        if self._place.is_chief:
+            for path in damaged:
+                aside = self._checkpoints.set_aside(path)
+                _LOG.warning("unet-train: it is now %s.", aside)
+        run.step, run.seconds = state["step"], state["seconds"]
+        run.seconds_a_step = state["seconds_a_step"]
+        run.evaluated_step = state["evaluated_step"]
+        run.task.load_state_dict(state["task"])
+        for name, callback in self._callbacks.items():
+            if (saved := state["callbacks"].get(name)) is not None:
+                callback.load_state_dict(saved)
+
+
+class Unwritten:
+    """Files that a full disk kept from being written: the rest may fit."""
+
+    def __init__(self, run_dir: pathlib.Path, checkpoints: Checkpoints) -> None:
+        self._run_dir = run_dir
+        self._checkpoints = checkpoints
+        self._written: list[str] = []
+        self._reasons: dict[str, OSError] = {}
+
+    @contextlib.contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Goes on where a file cannot be written, and remembers which."""
+        try:
+            yield
+            self._written.append(what)
+        except OSError as error:
+            self._reasons[what] = error
+
+    def raise_if_any(self) -> None:
+        """Tells what is missing.
+
+        Raises:
+          OSError: Something is; the text says what there is, and how to go on.
+        """
+        if not self._reasons:
+            return
+        written = ", ".join(self._written)
+        raise OSError(
+            f"{self._run_dir} lacks {' and '.join(self._reasons)}."
+            + "".join(f" {error}" for error in self._reasons.values())
+            + (f" Written: {written}." if written else "")
+            + f" If there is room, {self._how_to_go_on()}"
+        )
+
+    def _how_to_go_on(self) -> str:
+        latest = self._checkpoints.latest()
+        if latest is None:
+            return "there is no checkpoint to go on from; give another --run_dir."
+        return f"--resume goes on from step {step_of(latest)}."
+
+
+def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Callbacks by class path; a second one of its class has "#2" behind it."""
+    named: dict[str, Callback] = {}
+    for callback in callbacks:
+        path = f"{type(callback).__module__}.{type(callback).__qualname__}"
+        name, number = path, 1
+        while name in named:
+            number += 1
+            name = f"{path}#{number}"
+        named[name] = callback
+    return named

@@ -1,0 +1,332 @@
+"""The outer loop: train some steps, validate, save, tell the callbacks.
+
+```python
+trainer = Trainer("runs/cats", max_epochs=100, callbacks=[Progress(), TensorBoard()])
+with trainer.scope():
+    task = SegmentationTask(build_unet())
+trainer.fit(task, SegmentationData("coco_cats"))
+```
+
+Make the trainer before the model: it sets seed and devices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from unet_train.data.labels import explained
+from unet_train.data.share import Share
+from unet_train.data.source import SegmentationData
+from unet_train.options import TrainerOptions
+from unet_train.runs.folder import (
+    ARCHITECTURE,
+    METRICS,
+    MODEL,
+    save_aside,
+    write_config,
+    write_text,
+)
+from unet_train.task.layers import speed_up
+from unet_train.task.segmentation import SegmentationTask
+from unet_train.training import devices
+from unet_train.training.callback import Callback, check_hooks
+from unet_train.training.loop import make_train_loop
+from unet_train.training.run import (
+    Agenda,
+    Run,
+    require_finite_losses,
+    require_finite_weights,
+)
+from unet_train.training.saving import Saver
+from unet_train.training.signals import Interrupted, StopOnSignal
+from unet_train.training.timer import Timer
+from unet_train.training.validation import Validation
+
+
+class Trainer:
+    """Trains a task on data, in a run folder.
+
+    Attributes:
+      run_dir: Where configuration, checkpoints, logs and the model go.
+      options: How long and on what to train.
+      callbacks: Who is told.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        *,
+        callbacks: Sequence[Callback] = (),
+        clock: Callable[[], float] = time.monotonic,
+        **options: Any,
+    ) -> None:
+        """Sets up seed and devices.
+
+        Args:
+          run_dir: The run folder, made if need be.
+          callbacks: Called at each hook in this order, on the first machine only.
+          clock: Seconds from any start.
+          **options: Fields of `TrainerOptions`.
+
+        Raises:
+          ValueError: An impossible option, or a callback with an unknown hook.
+          RuntimeError: The devices asked for are not there.
+        """
+        self.run_dir = pathlib.Path(run_dir)
+        self.options = TrainerOptions(**options)
+        if self.options.fast_dev_run:
+            self.run_dir = self.run_dir / "fast_dev_run"
+            self.options = self.options.shortened()
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            check_hooks(callback)
+        self._clock = clock
+        self._place = devices.configure(self.options)
+        self._saver = Saver(
+            self.run_dir,
+            keep=self.options.keep_checkpoints,
+            callbacks=self.callbacks,
+            place=self._place,
+        )
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Within this the model is made, and the task, to train on several devices."""
+        return self._place.strategy.scope()
+
+    def fit(
+        self,
+        task: SegmentationTask,
+        data: SegmentationData,
+        *,
+        resume: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> dict[str, float]:
+        """Trains until the budget is spent, and leaves a model and its scores.
+
+        Args:
+          task: What to learn; its model's weights are changed.
+          data: What to learn from.
+          resume: Go on from the last checkpoint in the run folder, if there is one.
+          config: What to save as `config.yaml`, if more is known than the options of
+            `task`, `data` and the trainer: the command line adds model and callbacks.
+
+        Returns:
+          The scores on all validation images, as in `metrics.json`.
+
+        Raises:
+          ValueError: The run folder holds a run already and `resume` is not set, or
+            its checkpoint does not fit the model, or the tile size does not; a split
+            or its masks are not what they should be.
+          FloatingPointError: The loss is no longer finite.
+          Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
+        """
+        if self.options.fast_dev_run and self._place.is_chief:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+        self._saver.refuse_to_overwrite(resume=resume)
+        task.check_tile_size(data.options.tile_size)
+        run = self._start(task, data, config)
+        with StopOnSignal() as stop, self.scope():
+            try:
+                self._call("on_fit_start", run)
+                self._train(run, stop)
+                scores = self._finish(run, stop)
+            except BaseException as error:
+                self._call("on_exception", run, error)
+                raise
+            self._call("on_fit_end", run)
+        return scores
+
+    def _train(self, run: Run, stop: StopOnSignal) -> None:
+        """The loop itself."""
+        options, task = self.options, run.task
+        agenda = Agenda(options, run.steps_per_epoch)
+        timer = Timer(
+            self._clock, seconds=run.seconds, seconds_a_step=run.seconds_a_step
+        )
+        train_loop = make_train_loop(
+            task.train_step,
+            task.log_names,
+            strategy=self._place.strategy,
+            after_step=task.after_step,
+            # Machines must not stop one by one; they agree after each round.
+            stop=stop.variable if self._place.share.workers == 1 else None,
+            jit_compile=options.jit_compile,
+        )
+        batches = self._place.iterate(lambda share: self._batches(run, share))
+        if agenda.eval_is_due(run) and not agenda.is_over(run):
+            self._validate(run, timer, stop)  # The run was stopped just before it.
+        self._agree(run, timer, stop)
+        while not agenda.is_over(run):
+            run.horizon = agenda.horizon(run)
+            task.schedule.horizon.assign(run.horizon)
+            logs = self._run_steps(train_loop, batches, agenda.steps(run))
+            run.step += len(logs["loss"])
+            self._agree(run, timer, stop)
+            run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
+            self._place.average_statistics(task.model)
+            require_finite_losses(
+                logs["loss"], run, lambda step: self._ids_of_batch(run, step)
+            )
+            self._call("on_loop_end", run, logs)
+            # The end has a validation and a checkpoint of its own, and who takes a
+            # machine away does not wait for a validation.
+            is_last = agenda.is_over(run)
+            if agenda.eval_is_due(run) and not is_last and stop.received is None:
+                self._validate(run, timer, stop)
+            if self._agree(run, timer, stop):
+                self._tell_saved(run, self._saver.save(run, or_fail=True))
+                raise Interrupted(run.step, stop.received)
+            if agenda.checkpoint_is_due(run.step) and not agenda.is_over(run):
+                path = self._saver.save(run)
+                self._agree(run, timer, stop)
+                self._tell_saved(run, path)
+
+    def _run_steps(
+        self, train_loop: Any, batches: Any, steps: int
+    ) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        """A round of steps; the logs of those that were done."""
+        try:
+            _, logs = train_loop(batches, tf.constant(steps))
+        except tf.errors.InvalidArgumentError as error:
+            raise explained(error) from error
+        return {name: values.numpy() for name, values in logs.items()}
+
+    def _agree(self, run: Run, timer: Timer, stop: StopOnSignal) -> bool:
+        """Has all machines agree on the time and on a stop; whether a signal came."""
+        stops, is_interrupted, run.seconds = self._place.agree(
+            bool(run.stop_reason), stop.received is not None, timer.seconds()
+        )
+        if stops and not run.stop_reason:
+            run.stop("the first machine stopped")
+        return is_interrupted
+
+    def _batches(self, run: Run, share: Share) -> tf.data.Dataset:
+        return run.data.train_batches(
+            margin=run.task.margin,
+            seed=self.options.seed,
+            start_step=run.step,
+            limit=self.options.limit_train,
+            repeat_batches=self.options.overfit_batches,
+            share=share,
+        )
+
+    def _ids_of_batch(self, run: Run, step: int) -> list[str]:
+        return run.data.ids_of_batch(
+            step,
+            seed=self.options.seed,
+            limit=self.options.limit_train,
+            repeat_batches=self.options.overfit_batches,
+        )
+
+    def _start(
+        self,
+        task: SegmentationTask,
+        data: SegmentationData,
+        config: Mapping[str, Any] | None,
+    ) -> Run:
+        """Prepares the run folder; restores the last checkpoint if there is one."""
+        data.check()
+        self._place.share.check_batch(
+            data.options.batch_size, parts=self.options.accumulate
+        )
+        # Both before the precision of training is set.
+        architecture = task.model.to_json()
+        predictor = task.make_predictor(image_size=data.options.image_size)
+        task.accumulate = self.options.accumulate
+        with self.scope():
+            task.set_precision(self.options.precision)
+            task.build_optimizer()
+        speed_up(task.model, on_cpu=self._place.is_cpu)
+        run = Run(
+            directory=self.run_dir,
+            task=task,
+            data=data,
+            predictor=predictor,
+            options=self.options,
+            batch_size=data.options.batch_size,
+            steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
+            place=self._place.description,
+        )
+        with self.scope():
+            self._saver.restore(run)
+            self._place.require_same_step(run.step)
+        if not self._place.is_chief:
+            return run
+        # Only now, when nothing can be refused any more, may a file be replaced.
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(self.run_dir / ARCHITECTURE, architecture)
+        write_config(
+            self.run_dir,
+            config,
+            data=data.options,
+            task=task.options,
+            trainer=self.options,
+        )
+        return run
+
+    def _finish(self, run: Run, stop: StopOnSignal) -> dict[str, Any]:
+        """Leaves the model, the last step, and the scores on all validation images."""
+        require_finite_weights(run)
+        limit = self.options.limit_eval if self.options.fast_dev_run else None
+        validation = self._validation(run, stop)
+        validation.prepare(limit)
+        unwritten = self._saver.unwritten()
+        model, aside = self.run_dir / MODEL, None
+        # The model first: on a full disk it is worth more than another checkpoint. A
+        # run that is killed before that is written goes on as if there were no model.
+        with unwritten.noting(MODEL):
+            if self._place.is_chief:
+                aside = save_aside(model, run.predictor.model)
+        with unwritten.noting("the last checkpoint"):
+            self._tell_saved(run, self._saver.save(run, or_fail=True))
+        if aside is not None:
+            aside.replace(model)
+        scored = validation.score(limit, compare_on=self.options.limit_eval)
+        if scored is None:
+            raise Interrupted(run.step, stop.received)
+        record = {**scored.scores, **run.predictor.settings, "images": scored.images}
+        run.evaluated_images, run.final_scores = scored.comparable_images, record
+        with unwritten.noting(METRICS):
+            if self._place.is_chief:
+                about = {"split": run.data.options.eval_split, "step": run.step}
+                text = json.dumps({**record, **about, "seconds": run.seconds}, indent=1)
+                write_text(self.run_dir / METRICS, text + "\n")
+        self._call("on_eval_end", run, scored.comparable)
+        unwritten.raise_if_any()
+        return record
+
+    def _validate(self, run: Run, timer: Timer, stop: StopOnSignal) -> None:
+        """Scores the present weights; is broken off when a signal comes."""
+        validation = self._validation(run, stop)
+        validation.prepare(self.options.limit_eval)
+        scored = validation.score(self.options.limit_eval)
+        run.seconds = timer.seconds()
+        if scored is None:
+            return
+        run.evaluated_step, run.evaluated_images = run.step, scored.images
+        self._call("on_eval_end", run, scored.scores)
+
+    def _validation(self, run: Run, stop: StopOnSignal) -> Validation:
+        # Other machines would not know of a signal that came to this one.
+        alone = self._place.share.workers == 1
+        return Validation(run, breaks_off=lambda: alone and stop.received is not None)
+
+    def _tell_saved(self, run: Run, path: pathlib.Path | None) -> None:
+        if path is not None:
+            self._call("on_checkpoint", run, path)
+
+    def _call(self, hook: str, run: Run, *arguments: Any) -> None:
+        if not self._place.is_chief:
+            return
+        for callback in self.callbacks:
+            getattr(callback, hook)(run, *arguments)

@@ -1,0 +1,101 @@
+"""A validation: copy the weights, have the task choose, score, or break off.
+
+```python
+validation = Validation(run, breaks_off=lambda: False)
+validation.prepare(limit=None)
+scored = validation.score(limit=None)
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from unet_train.data.source import Example
+from unet_train.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """How the present weights did.
+
+    Attributes:
+      scores: On all images that were asked for.
+      images: Their number.
+      comparable: On as many as the validations before had.
+      comparable_images: Their number.
+    """
+
+    scores: dict[str, float]
+    images: int
+    comparable: dict[str, float]
+    comparable_images: int
+
+
+class _BrokenOffError(Exception):
+    """A signal came in the midst of it."""
+
+
+class Validation:
+    """Scores a run's present weights; every machine does, with the same result."""
+
+    def __init__(self, run: Run, *, breaks_off: Callable[[], bool]) -> None:
+        """Does nothing yet.
+
+        Args:
+          run: Whose predictor gets the weights.
+          breaks_off: Whether to leave it, asked before each image.
+        """
+        self._run = run
+        self._breaks_off = breaks_off
+
+    def prepare(self, limit: int | None) -> None:
+        """Copies the weights; the task chooses what it does on held-out images.
+
+        Args:
+          limit: Take at most so many of these.
+        """
+        run = self._run
+        run.task.copy_weights(run.predictor.model)
+        try:
+            run.task.calibrate(
+                run.predictor, self._until_signal(run.data.holdout_examples(limit))
+            )
+        except _BrokenOffError:
+            return  # What was chosen before stands.
+
+    def score(
+        self, limit: int | None, *, compare_on: int | None = None
+    ) -> Scored | None:
+        """Scores the weights that `prepare` copied.
+
+        Args:
+          limit: Take at most so many images.
+          compare_on: Give the scores on the first so many, too.
+
+        Returns:
+          None if a signal came meanwhile.
+        """
+        run = self._run
+        run.scores = run.task.make_scores()
+        examples = run.data.examples(run.data.options.eval_split, limit)
+        count, comparable = 0, None
+        try:
+            for count, example in enumerate(self._until_signal(examples), 1):
+                found = run.predictor.probabilities(example.image)
+                run.scores.add(example, found)
+                if count == compare_on:
+                    comparable = run.scores.result(), count
+        except _BrokenOffError:
+            return None
+        scores = run.scores.result()
+        return Scored(scores, count, *(comparable or (scores, count)))
+
+    def _until_signal(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
+            if self._breaks_off():
+                raise _BrokenOffError
+            yield example
+        if self._breaks_off():
+            raise _BrokenOffError

@@ -1,0 +1,218 @@
+"""Several devices, several machines, parts of a batch: all equal one device on it all.
+
+Devices are logical CPUs, machines are processes on the loopback interface.
+"""
+
+import json
+import signal
+import socket
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from unet_train.runs.checkpoint import step_of
+
+# The whole of a step: ignored pixels, clipping, averages, momentum, decay.
+TASK = {"clip_norm": 0.5, "ema": 0.9, "weight_decay": 0.01, "learning_rate": 0.01}
+TRAINER = {"max_steps": 6, "steps_per_loop": 2, "deterministic": True}
+
+
+def finish(process, code=0):
+    """The costs of all steps that a process reported."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors[-3000:]
+    records = [json.loads(line) for line in output.splitlines() if line[:1] == "{"]
+    return [cost for record in records for cost in record.get("loss", [])]
+
+
+def weights_of(run_dir):
+    return keras.saving.load_model(run_dir / "model.keras").get_weights()
+
+
+def assert_alike(one, other, tolerance):
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_allclose(first, second, atol=tolerance)
+
+
+def test_in_parts_equals_in_one_piece(start, tmp_path):
+    """Gradient accumulation, with pixels ignored unevenly."""
+    groups = {"model": {"norm": "none"}, "task": TASK}
+    whole = finish(start("whole", trainer=TRAINER, **groups))
+    parts = finish(start("parts", trainer={**TRAINER, "accumulate": 4}, **groups))
+    np.testing.assert_allclose(parts, whole, rtol=1e-4)
+    assert_alike(*map(weights_of, (tmp_path / "whole", tmp_path / "parts")), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ({"norm": "none"}, {"batch_size": 4}),
+        ({"norm": "none"}, {"batch_size": 3}),
+        ({"norm": "sync_batch"}, {"batch_size": 4}),
+    ],
+)
+@pytest.mark.parametrize("loss", ["bce_dice"])
+def test_two_devices_equal_one(start, tmp_path, model, data, loss):
+    groups = {"model": model, "data": data, "task": {**TASK, "loss": loss}}
+    one = finish(start("one", trainer={**TRAINER, "strategy": "none"}, **groups))
+    two = finish(
+        start("two", devices=2, trainer={**TRAINER, "strategy": "mirrored"}, **groups)
+    )
+    np.testing.assert_allclose(two, one, rtol=2e-3)
+    assert_alike(*map(weights_of, (tmp_path / "one", tmp_path / "two")), 2e-3)
+
+
+def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
+    trainer = {**TRAINER, "strategy": "mirrored", "precision": "mixed_float16"}
+    groups = {"task": TASK, "devices": 2}
+    whole = finish(start("whole", trainer={**trainer, "max_steps": 8}, **groups))
+    first = finish(start("parts", trainer={**trainer, "max_steps": 4}, **groups))
+    trainer["max_steps"] = 8
+    second = finish(start("parts", trainer=trainer, resume=True, **groups))
+    assert first + second == whole
+    assert_alike(*map(weights_of, (tmp_path / "whole", tmp_path / "parts")), 0)
+
+
+def cluster(count):
+    """TF_CONFIG of each of `count` machines."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": index},
+                }
+            )
+        }
+        for index in range(count)
+    ]
+
+
+@pytest.fixture
+def start_two(start):
+    def start_two(run_dir, **groups):
+        return [
+            start(run_dir, environment=environment, **groups)
+            for environment in cluster(2)
+        ]
+
+    return start_two
+
+
+def test_two_machines_equal_one_and_only_the_first_writes(start, start_two, tmp_path):
+    groups = {"model": {"norm": "sync_batch"}, "task": TASK}
+    one = finish(start("one", trainer={**TRAINER, "strategy": "none"}, **groups))
+    trainer = {**TRAINER, "strategy": "multi_worker", "eval_every_steps": 4}
+    processes = start_two("two", trainer=trainer, **groups)
+    first, second = (finish(process) for process in processes)
+    np.testing.assert_allclose(first, one, rtol=2e-3)
+    assert second == []  # Callbacks are called on the first machine only.
+    assert_alike(*map(weights_of, (tmp_path / "one", tmp_path / "two")), 2e-3)
+    names = {path.name for path in (tmp_path / "two").iterdir()}
+    assert names == {
+        "architecture.json", "best", "checkpoints", "config.yaml", "metrics.json",
+        "model.keras",
+    }  # fmt: skip
+
+
+def wait_for_step(process, step):
+    for line in process.stdout:
+        if line[:1] == "{" and json.loads(line)["step"] >= step:
+            return
+    raise AssertionError(process.stderr.read()[-3000:])
+
+
+def test_a_killed_machines_run_resumes(start_two, tmp_path):
+    groups = {"task": TASK}
+    trainer = {
+        **TRAINER, "strategy": "multi_worker", "max_steps": 400, "steps_per_loop": 1,
+        "checkpoint_every_steps": 2,
+    }  # fmt: skip
+    first, second = start_two("run", trainer=trainer, **groups)
+    wait_for_step(first, 10)
+    second.kill()
+    # The first cannot go on alone: it ends by itself, or is ended.
+    time.sleep(2)
+    first.kill()
+    checkpoints = [
+        path
+        for path in (tmp_path / "run" / "checkpoints").iterdir()
+        if path.name.startswith("step_")
+    ]
+    reached = max(map(step_of, checkpoints))
+    assert reached >= 8
+    last = reached + 4
+    trainer = {**trainer, "max_steps": last}
+    resumed, other = start_two("run", trainer=trainer, resume=True, **groups)
+    costs = finish(resumed)
+    finish(other)
+    assert len(costs) == 4
+    first, second = start_two("whole", trainer=trainer, **groups)
+    whole = finish(first)
+    finish(second)
+    assert whole[reached:] == costs
+    assert_alike(*map(weights_of, (tmp_path / "run", tmp_path / "whole")), 0)
+
+
+def test_machines_that_do_not_share_the_run_folder_are_refused(start, tmp_path):
+    trainer = {**TRAINER, "strategy": "multi_worker", "max_steps": 2}
+    groups = {"task": TASK, "trainer": trainer}
+    for process in [
+        start("run", environment=machine, **groups) for machine in cluster(2)
+    ]:
+        finish(process)
+    trainer["max_steps"] = 4
+    processes = [
+        start(folder, environment=machine, resume=True, **groups)
+        for folder, machine in zip(("run", "elsewhere"), cluster(2), strict=True)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert "this one at step 0, the first at step 2" in errors[1]
+    assert "file system that all machines share" in errors[0]
+    assert all(process.returncode for process in processes)
+
+
+def test_a_signal_to_one_machine_stops_both_in_good_order(start_two, tmp_path):
+    trainer = {**TRAINER, "strategy": "multi_worker", "max_steps": 10_000}
+    first, second = start_two("run", trainer=trainer, task=TASK)
+    wait_for_step(first, 4)
+    second.send_signal(signal.SIGTERM)
+    for process in (first, second):
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 3, errors[-3000:]
+        assert "which is saved; --resume goes on" in output
+    assert any((tmp_path / "run" / "checkpoints").glob("step_*"))
+
+
+def test_a_cluster_that_is_not_there(tmp_path, monkeypatch):
+    from unet_train import Trainer
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(RuntimeError, match="TF_CONFIG names no cluster"):
+        Trainer(tmp_path, max_steps=1, strategy="multi_worker")
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(RuntimeError, match="TF_CONFIG cannot be read"):
+        Trainer(tmp_path, max_steps=1)
+
+
+def test_no_tpu(tmp_path, monkeypatch):
+    from unet_train import Trainer
+
+    with pytest.raises(RuntimeError, match="`--trainer.strategy tpu`, but TensorFlow"):
+        Trainer(tmp_path, max_steps=1, strategy="tpu")
+
+
+def test_a_batch_that_cannot_be_divided(tmp_path, make_task, make_data):
+    from unet_train import Trainer
+
+    trainer = Trainer(tmp_path, max_steps=1, accumulate=2)
+    with pytest.raises(ValueError, match="A batch of 3 is 3 tiles.*multiple of 2"):
+        trainer.fit(make_task(), make_data(batch_size=3))
