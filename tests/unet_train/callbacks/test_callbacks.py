@@ -14,7 +14,8 @@ import rich.console
 from unet_train import Callback, Predictor, Trainer
 from unet_train.callbacks import BestModels, EarlyStopping, Profile, Progress, Run
 from unet_train.cli import main
-from unet_train.scoring.accumulator import Monitor
+from unet_train.runs.load import best_folder
+from unet_train.scoring.accumulator import MaskScores, Monitor
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
 
@@ -59,16 +60,18 @@ class Steps(Callback):
     """Notes at which steps the run was validated."""
 
     def __init__(self):
-        self.evaluated = []
+        self.evaluated, self.scores = [], []
 
-    def on_eval_end(self, run, metrics):
+    def on_eval_end(self, run, scores):
+        self.data = run.data
         self.evaluated.append(run.step)
+        self.scores.append(scores)
 
 
-def validations_until_stop(run, callback, scores):
+def validations_until_stop(run, callback, scores, name="iou"):
     """After how many of the scores the run is to stop; None if it is not."""
     for count, score in enumerate(scores, 1):
-        callback.on_eval_end(run, {"iou": score})
+        callback.on_eval_end(run, {name: score})
         if run.stop_reason:
             return count
     return None
@@ -275,6 +278,48 @@ def test_commands_take_the_best_weights(fit, tmp_path, capsys, weights):
     recorded = json.loads(recorded.read_text())
     assert scores["recall"] == recorded["recall"]
     assert scores["precision"] == recorded["precision"]
+
+
+def test_the_best_by_the_least_loss(run, tmp_path):
+    callback = BestModels(monitor="loss")
+    for step, loss in enumerate([0.5, 0.2, 0.3], 1):
+        run.step = step
+        callback.on_eval_end(run, {"loss": loss, "iou": loss})
+    assert kept(tmp_path) == ["step_00000002"]
+    assert best_folder(tmp_path).name == "step_00000002"
+    callback = BestModels(monitor="loss", keep=2)
+    run.step = 4
+    callback.on_eval_end(run, {"loss": 0.1, "iou": 0.1})
+    assert kept(tmp_path) == ["step_00000002", "step_00000004"]
+    assert best_folder(tmp_path).name == "step_00000004"
+
+
+def test_early_stopping_by_the_loss_survives_a_checkpoint(run):
+    first = EarlyStopping(monitor="loss", patience=2)
+    assert validations_until_stop(run, first, [0.5, 0.4, 0.45], "loss") is None
+    second = EarlyStopping(monitor="loss", patience=2)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert validations_until_stop(run, second, [0.41, 0.1], "loss") == 1
+    assert run.stop_reason == "loss has not fallen below 0.4000 in 2 validations"
+
+
+def test_the_last_validation_is_compared_on_the_same_images(fit, tmp_path):
+    """Not all images against the first of them, which may be easier."""
+    steps = Steps()
+    fit(BestModels(keep=9), steps, max_steps=4, limit_eval=1)
+    records = [
+        json.loads((tmp_path / "best" / name / "metrics.json").read_text())
+        for name in kept(tmp_path)
+    ]
+    assert {record["images"] for record in records} == {1}
+    final = json.loads((tmp_path / "metrics.json").read_text())
+    assert final["images"] == 3
+    assert steps.scores[-1]["iou"] != final["iou"]
+    of_first = Predictor.load(tmp_path)
+    example = next(steps.data.examples("validation"))
+    scores = MaskScores(of_first.threshold)
+    scores.add(example, of_first.probabilities(example.image))
+    assert steps.scores[-1]["iou"] == scores.result()["iou"]
 
 
 def test_a_run_without_best_models(fit, tmp_path, capsys):

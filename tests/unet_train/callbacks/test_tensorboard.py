@@ -24,6 +24,7 @@ class Notes(Callback):
 
     def __init__(self):
         self.logs, self.seconds, self.curves, self.thresholds = {}, {}, {}, {}
+        self.scores = {}
 
     def on_loop_end(self, run, logs):
         self.seconds[run.step] = run.seconds
@@ -33,6 +34,7 @@ class Notes(Callback):
 
     def on_eval_end(self, run, scores):
         self.thresholds[run.step] = run.predictor.threshold
+        self.scores[run.step] = scores
         examples = list(run.data.examples("validation"))
         masks = np.concatenate([each.mask.ravel() for each in examples])
         found = np.concatenate(
@@ -196,9 +198,12 @@ def test_what_the_network_sees(events, data):
         np.testing.assert_allclose(inner[mask == 1], tint, atol=0.51)
 
 
-def test_validation_scores(events):
-    for name in ("iou", "dice", "precision", "recall"):
-        assert list(scalars(events, f"validation/{name}")) == [4, 7]
+def test_validation_scores(events, notes):
+    for name in ("loss", "iou", "dice", "precision", "recall"):
+        found = scalars(events, f"validation/{name}")
+        expected = {step: scores[name] for step, scores in notes.scores.items()}
+        assert list(found) == [4, 7]
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_two_training_images_with_mask_and_prediction(events):

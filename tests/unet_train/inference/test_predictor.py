@@ -47,6 +47,14 @@ def test_every_pixel_stays_where_it_is(bright, image_size):
         np.testing.assert_array_equal(mask, expected)
 
 
+def test_a_pixel_at_the_threshold_is_foreground(bright):
+    photo = np.full((12, 12, 3), 160, np.uint8)
+    probability = Predictor(bright).probabilities(photo)
+    threshold = float(probability[6, 6])
+    assert 0.5 < threshold < 1
+    assert Predictor(bright, threshold=threshold)(photo)[6, 6]
+
+
 def test_threshold(bright):
     photo = np.full((20, 20, 3), 255, np.uint8)
     photo[:10] = 141  # A logit of about 0.3, a probability of about 0.57.

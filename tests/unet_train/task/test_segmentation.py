@@ -397,3 +397,28 @@ def test_weights_of_the_pixels_count(tiny):
         )
         np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
         model.set_weights(before)
+
+
+@pytest.mark.parametrize("name", ["bce", "dice", "bce_dice", "focal", "lovasz"])
+def test_loss_of_a_validation(name, make_task, make_data):
+    """That of the logits of all whole images together, divided by all their weights."""
+    task, data = make_task({"padding": "same"}, loss=name), make_data()
+    predictor = task.make_predictor(image_size=None)
+    task.copy_weights(predictor.model)
+    scores, totals, weights = task.make_scores(), 0.0, 0.0
+    for example in data.examples("validation"):
+        scores.add(example, predictor.probabilities(example.image))
+        height, width = (side + side % 2 for side in example.image.shape[:2])
+        padded = np.pad(
+            example.image,
+            [(0, height - example.image.shape[0]), (0, width - example.image.shape[1])]
+            + [(0, 0)],
+            mode="reflect",
+        )
+        logits = predictor.model(padded[None], training=False)
+        logits = logits[:, : example.mask.shape[0], : example.mask.shape[1]]
+        masks = tf.constant(example.mask[None])
+        totals += task.loss.total(masks, logits).numpy().astype(np.float64)
+        weights += task.loss.weight(masks).numpy()
+    expected = np.sum(totals / weights)
+    assert scores.result()["loss"] == pytest.approx(expected, rel=1e-4)

@@ -16,9 +16,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from unet_train.runs.folder import METRICS
-from unet_train.scoring.bootstrap import interval, resamples
-from unet_train.scoring.counts import ImageCounts, counts_table, ratios
+from unet_train.scoring.bootstrap import interval, resampled
+from unet_train.scoring.counts import Floats, ImageCounts, counts_table, ratios
 from unet_train.scoring.report import FOLDER
 
 SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "mean_image_iou")
@@ -78,14 +81,11 @@ def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
     for other in others:
         _require_same_images(first, other)
     tables = [counts_table(record["image_counts"]) for record in records]
-    drawn = resamples(len(tables[0]), seed)
     values, samples = [], []
     for table in tables:
-        means = ratios(table)["iou"]
-        values.append({**ratios(table.sum(axis=0)), "mean_image_iou": means.mean()})
-        samples.append(
-            {**ratios(drawn @ table), "mean_image_iou": drawn @ means / len(means)}
-        )
+        ious = ratios(table)["iou"]
+        values.append({**ratios(table.sum(axis=0)), "mean_image_iou": ious.mean()})
+        samples.append(_samples(table, ious, seed))
     return [
         Row(
             score,
@@ -95,6 +95,20 @@ def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
         )
         for score in SCORES
     ]
+
+
+def _samples(
+    table: npt.NDArray[np.int64], ious: Floats, seed: int
+) -> dict[str, Floats]:
+    """Scores on data sets drawn anew, which are the same for the same seed."""
+    return resampled(
+        len(table),
+        lambda drawn: {
+            **ratios(drawn @ table),
+            "mean_image_iou": drawn @ ious / len(ious),
+        },
+        seed=seed,
+    )
 
 
 def _require_same_images(first: dict[str, Any], other: dict[str, Any]) -> None:

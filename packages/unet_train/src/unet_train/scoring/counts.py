@@ -110,8 +110,9 @@ class ThresholdCounts:
       thresholds: float64 [257].
     """
 
+    thresholds = np.arange(_BINS + 1) / _BINS
+
     def __init__(self) -> None:
-        self.thresholds = np.arange(_BINS + 1) / _BINS
         self._counts = np.zeros((2, _BINS + 1), np.int64)
 
     def add(

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from unet_train.scoring.bootstrap import interval, resamples
+from unet_train.scoring.accumulator import evaluate
+from unet_train.scoring.bootstrap import interval, resampled
 from unet_train.scoring.counts import (
     Floats,
     ImageCounts,
@@ -39,11 +40,15 @@ if TYPE_CHECKING:
     from unet_train.data.source import Example
     from unet_train.inference.predictor import Predictor
 
+# Images whose curves are made float64 at once.
+_AT_ONCE = 1024
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Evaluation:
-    """What was counted on the images of a split.
+    """What was counted on the images of a split; an `Accumulator`.
+
+    It keeps 2 kB an image, for the intervals.
 
     Attributes:
       threshold: Probability from which a pixel is foreground.
@@ -57,40 +62,48 @@ class Evaluation:
         self.images: list[ImageCounts] = []
         self.curve = ThresholdCounts()
         self.reliability = Reliability(self.curve)
-        self._curves: list[ThresholdCounts] = []
+        self._curves: list[npt.NDArray[np.uint32]] = []
 
     @classmethod
     def of(cls, predictor: Predictor, examples: Iterable[Example]) -> Evaluation:
         """Predicts and counts each example, one at a time."""
         evaluation = cls(predictor.threshold)
-        for example in examples:
-            probabilities = predictor.probabilities(example.image)
-            evaluation.add(example.mask[..., 0], probabilities, example.id)
+        evaluate(predictor, examples, evaluation)
         return evaluation
 
-    def add(
-        self,
-        mask: npt.NDArray[np.uint8],
-        probabilities: npt.NDArray[np.float32],
-        id: str = "",
-    ) -> None:
+    def add(self, example: Example, prediction: npt.NDArray[np.float32]) -> None:
         """Counts one image.
 
         Args:
-          mask: [H, W]: 0 background, 1 foreground, 255 ignored.
-          probabilities: [H, W], of foreground, 0 to 1.
-          id: Of the example.
+          example: Its mask counts, and its id is kept.
+          prediction: [H, W], probability of foreground, 0 to 1.
         """
-        predicted = probabilities >= self.threshold
+        mask = example.mask[..., 0]
+        predicted = prediction >= self.threshold
         counts = PixelCounts()
         counts.add(mask, predicted)
         numbers = (*dataclasses.astuple(counts), *boundary_counts(mask, predicted))
-        self.images.append(ImageCounts(id, *numbers))
+        self.images.append(ImageCounts(example.id, *numbers))
         curve = ThresholdCounts()
-        curve.add(mask, probabilities)
-        self._curves.append(curve)
+        curve.add(mask, prediction)
+        self._curves.append(curve.histogram.astype(np.uint32))
         self.curve.merge(curve)
-        self.reliability.add(mask, probabilities)
+        self.reliability.add(mask, prediction)
+
+    def merge(self, other: Evaluation) -> None:
+        """Takes the images of another one behind its own."""
+        self.images += other.images
+        self._curves += other._curves
+        self.curve.merge(other.curve)
+        self.reliability.merge(other.reliability)
+
+    def result(self) -> dict[str, float]:
+        """Those of `scores` that are a number and defined."""
+        return {
+            name: value
+            for name, value in self.scores().items()
+            if isinstance(value, float)
+        }
 
     def scores(self) -> dict[str, Any]:
         """The scores over all images, by name; None where one is not defined."""
@@ -121,21 +134,33 @@ class Evaluation:
         if not self.images:
             return {}
         table = counts_table(self.images)
-        drawn = resamples(len(table), seed)
-        samples = ratios(drawn @ table)
-        samples["mean_image_iou"] = drawn @ ratios(table)["iou"] / len(table)
-        if self.curve.foreground:
-            by_image = np.stack([curve.histogram for curve in self._curves])
-            flat = drawn @ by_image.reshape(len(table), -1)
-            samples["average_precision"] = average_precision_of(
-                flat.reshape(-1, *by_image.shape[1:])
-            )
+        ious, curves = ratios(table)["iou"], np.stack(self._curves)
+
+        def compute(drawn: Floats) -> dict[str, Floats]:
+            samples = ratios(drawn @ table)
+            samples["mean_image_iou"] = drawn @ ious / len(table)
+            if self.curve.foreground:
+                samples["average_precision"] = average_precision_of(
+                    _weighted_sum(drawn, curves)
+                )
+            return samples
+
+        samples = resampled(len(table), compute, seed=seed)
         return {name: interval(values) for name, values in samples.items()}
 
     def ranked(self) -> list[int]:
         """Numbers of the images with foreground, the worst IoU first."""
         candidates = [i for i, image in enumerate(self.images) if image.foreground]
         return sorted(candidates, key=lambda i: (self.images[i].iou, i))
+
+
+def _weighted_sum(drawn: Floats, curves: npt.NDArray[np.uint32]) -> Floats:
+    """Curves of data sets: [sets, images] and [images, 2, 257] to [sets, 2, 257]."""
+    total = np.zeros((len(drawn), curves[0].size))
+    for first in range(0, len(curves), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        total += drawn[:, some] @ curves[some].reshape(-1, total.shape[1])
+    return total.reshape(-1, *curves.shape[1:])
 
 
 def _spread(values: Floats) -> dict[str, float]:

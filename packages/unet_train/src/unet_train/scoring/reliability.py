@@ -35,6 +35,10 @@ class Reliability:
         bins = np.minimum(bins, _BINS - 1)
         self._sums += np.bincount(bins, valid, _BINS)
 
+    def merge(self, other: Reliability) -> None:
+        """Adds the sums of another one; the curves are merged by their owners."""
+        self._sums += other._sums
+
     def _pixels(self) -> npt.NDArray[np.int64]:
         """Background and foreground in each bin, int64 [2, 16]."""
         histogram = self._curve.histogram

@@ -1,0 +1,103 @@
+"""The contract of a score, and the scores of masks."""
+
+import numpy as np
+import pytest
+
+from unet_train.data.source import Example
+from unet_train.scoring.accumulator import MaskScores, Monitor, evaluate
+from unet_train.scoring.evaluation import Evaluation
+
+
+class Known:
+    """A predictor of which the answers are known, by the image's first value."""
+
+    def __init__(self, predictions):
+        self.predictions = predictions
+        self.threshold = 0.5
+
+    def probabilities(self, image):
+        return self.predictions[int(image[0, 0, 0])]
+
+
+@pytest.fixture
+def images():
+    """Examples of different sizes, and what is predicted for each."""
+    rng = np.random.default_rng(0)
+    examples, predictions = [], []
+    for number in range(5):
+        shape = (4 + number, 9 - number)
+        mask = rng.choice([0, 1, 255], (*shape, 1)).astype(np.uint8)
+        image = np.full((*shape, 3), number, np.uint8)
+        examples.append(Example(image, mask, f"photo {number}"))
+        predictions.append(rng.random(shape, np.float32))
+    return examples, predictions
+
+
+def summed(mask, probabilities):
+    """Of one image, a loss of two parts: totals, and what they are divided by."""
+    error = np.abs((mask == 1) - probabilities)[mask != 255]
+    return np.float32([error.sum(), error.max()]), np.float32([error.size, 1])
+
+
+def test_the_loss_is_a_mean_over_all_images_together(images):
+    scores = MaskScores(0.5, summed)
+    found = evaluate(Known(images[1]), images[0], scores)
+    errors = [
+        np.abs((each.mask[..., 0] == 1) - values)[each.mask[..., 0] != 255]
+        for each, values in zip(*images, strict=True)
+    ]
+    expected = np.concatenate(errors).mean() + np.mean([each.max() for each in errors])
+    assert found["loss"] == pytest.approx(expected, rel=1e-6)
+    assert list(found) == ["loss", "iou", "dice", "precision", "recall"]
+    assert "loss" not in MaskScores(0.5).result()
+    assert MaskScores(0.5, summed).result()["loss"] == 0
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: MaskScores(0.4, summed), lambda: Evaluation(0.4)]
+)
+def test_parts_merge_to_the_whole(images, make):
+    whole, first, second = make(), make(), make()
+    for number, (example, values) in enumerate(zip(*images, strict=True)):
+        whole.add(example, values)
+        (first if number < 2 else second).add(example, values)
+    assert first.result() != pytest.approx(whole.result())
+    first.merge(second)
+    assert first.result() == pytest.approx(whole.result(), rel=1e-12)
+    np.testing.assert_array_equal(first.curve.histogram, whole.curve.histogram)
+    if isinstance(whole, Evaluation):
+        assert first.images == whole.images
+        assert first.intervals() == whole.intervals()
+        for one, other in zip(
+            first.reliability.bins(), whole.reliability.bins(), strict=True
+        ):
+            np.testing.assert_allclose(one, other)
+
+
+def test_a_pixel_at_the_threshold_is_foreground():
+    mask = np.array([[[1], [0]]], np.uint8)
+    example = Example(np.zeros((1, 2, 3), np.uint8), mask)
+    for scores in (MaskScores(0.5), Evaluation(0.5)):
+        scores.add(example, np.array([[0.5, 0.499]], np.float32))
+        assert scores.result()["iou"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "expected"),
+    [
+        (None, None, Monitor("error", "min")),  # The task's own.
+        ("error", None, Monitor("error", "min")),
+        ("error", "max", Monitor("error", "max")),
+        ("loss", None, Monitor("loss", "min")),
+        ("edge_loss", None, Monitor("edge_loss", "min")),
+        ("iou", None, Monitor("iou", "max")),
+        ("iou", "min", Monitor("iou", "min")),
+    ],
+)
+def test_name_and_direction(name, mode, expected):
+    monitor = Monitor.choose(name, mode, Monitor("error", "min"))
+    assert monitor == expected
+    worse, better = {expected.name: 2.0}, {expected.name: 1.0}
+    if expected.mode == "max":
+        worse, better = better, worse
+    assert monitor.of(better) > monitor.of(worse)
