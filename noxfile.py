@@ -29,6 +29,8 @@ WORKERS = str(min(4, os.cpu_count() or 1))
 PEERS = {"unet_core": ["pillow"], "unet_train": ["scikit-learn"]}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
 SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]
+# What the demo's network must reach; it has 0.89, so that a broken learner fails.
+DEMO_FLOOR = 0.80
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -63,6 +65,8 @@ def demo(session: nox.Session) -> None:
 
     scores = json.loads(printed.strip().splitlines()[-1])
     session.log(f"IoU {scores['iou']:.3f} on {scores['images']} validation images")
+    if scores["iou"] < DEMO_FLOOR:
+        session.error(f"The demo must reach an IoU of {DEMO_FLOOR}: see demo/run")
     session.log(f"Overlays and masks: {output.relative_to(ROOT)}")
     tensorboard = pathlib.Path(session.bin, "tensorboard").relative_to(ROOT)
     session.log(f"TensorBoard: {tensorboard} --logdir {run.relative_to(ROOT)}")

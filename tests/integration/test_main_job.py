@@ -23,15 +23,17 @@ def test_fit_resume_evaluate_predict(command, sample, tmp_path):
     run = tmp_path / "run"
     fit = [
         "fit", "--config", ROOT / "configs" / "sample.yaml", "--run_dir", run,
-        "--data.data_dir", built, *TINY, "--trainer.checkpoint_every_steps=5",
+        "--data.data_dir", built, *TINY, "--data.batch_size=4",
+        "--model.base_filters=8", "--trainer.steps_per_loop=10",
     ]  # fmt: skip
-    command("unet-train", *fit, "--trainer.max_steps=5")
-    printed = command("unet-train", *fit, "--trainer.max_steps=10", "--resume")
-    assert "from step 5" in printed
+    command("unet-train", *fit, "--trainer.max_steps=60")
+    printed = command("unet-train", *fit, "--trainer.max_steps=120", "--resume")
+    assert "from step 60" in printed
 
     scores = json.loads(command("unet-train", "evaluate", "--run_dir", run, "--json"))
     assert scores["images"] == 13
-    assert 0 <= scores["iou"] <= scores["dice"] <= 1
+    # An unbroken run of so many steps has 0.81; all taken for cat would be 0.2.
+    assert 0.6 <= scores["iou"] <= scores["dice"] <= 1
 
     photos = sorted((coco / "val2017").glob("*.jpg"))[:3]
     output = tmp_path / "pictures"

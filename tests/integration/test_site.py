@@ -58,7 +58,7 @@ def test_every_loss_is_on_the_page():
     page = (DOCS / "api" / "unet_train.md").read_text()
     for name, thing in vars(losses).items():
         if inspect.isclass(thing) and issubclass(thing, losses.Loss):
-            assert f"::: unet_train.task.losses.{name}\n" in page
+            assert f"::: unet_train.losses.{name}\n" in page
 
 
 def commands(program):

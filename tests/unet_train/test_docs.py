@@ -168,7 +168,7 @@ def row_of(page, name):
 
 
 def test_every_loss_is_in_the_table_with_its_options():
-    from unet_train.task.losses import LOSSES
+    from unet_train.losses import LOSSES
 
     for name, made in LOSSES.items():
         row = row_of("docs/training.md", name)

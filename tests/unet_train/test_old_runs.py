@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from unet_train import Predictor
 from unet_train.cli import main
+from unet_train.losses import Tversky
 from unet_train.registry import find_object
-from unet_train.task.losses import Tversky
 
 ARCHIVE = pathlib.Path(__file__).parent / "fixtures" / "run_of_0.1.0.tar.xz"
 

@@ -14,7 +14,7 @@ FLOORS = [
     {"cli", "commands"},
     {"doctor", "export", "callbacks", "writers"},
     {"training"},
-    {"task"},
+    {"losses", "task"},
     {"scoring"},
     {"inference"},
     {"runs"},
@@ -69,7 +69,7 @@ def test_arrows_point_down(module):
 def test_an_arrow_that_points_up_is_seen():
     source = "def f():\n    from unet_train import Trainer\n"
     assert list(faults_of(pathlib.Path("data/x.py"), source)) == [("data", "training")]
-    source = "from unet_train.task.losses import Loss"
+    source = "from unet_train.task.loss import Loss"
     assert list(faults_of(pathlib.Path("runs/x.py"), source)) == [("runs", "task")]
 
 

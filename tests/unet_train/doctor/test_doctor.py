@@ -23,8 +23,8 @@ from unet_train.doctor import machine
 from unet_train.doctor.alignment import REACH, boundary_map, measure_shift
 from unet_train.doctor.learning import Overfit
 from unet_train.doctor.network import tile_iou
+from unet_train.losses import PixelLoss
 from unet_train.options import DataOptions, TrainerOptions
-from unet_train.task.losses import PixelLoss
 
 SIDE = 96
 SMALL = [

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from unet_train import Predictor, Trainer
+from unet_train.losses import make_loss
 from unet_train.runs.load import load_model
-from unet_train.task.losses import make_loss
 
 KINDS = [
     ({"padding": "valid"}, 108),

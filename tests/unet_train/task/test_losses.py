@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from unet_train.task.losses import (
+from unet_train.losses import (
     LOSSES,
     BceDice,
     BinaryCrossentropy,

@@ -408,13 +408,8 @@ def test_loss_of_a_validation(name, make_task, make_data):
     scores, totals, weights = task.make_scores(), 0.0, 0.0
     for example in data.examples("validation"):
         scores.add(example, predictor.probabilities(example.image))
-        height, width = (side + side % 2 for side in example.image.shape[:2])
-        padded = np.pad(
-            example.image,
-            [(0, height - example.image.shape[0]), (0, width - example.image.shape[1])]
-            + [(0, 0)],
-            mode="reflect",
-        )
+        odd = [(0, side % 2) for side in example.image.shape[:2]]
+        padded = np.pad(example.image, [*odd, (0, 0)], mode="reflect")
         logits = predictor.model(padded[None], training=False)
         logits = logits[:, : example.mask.shape[0], : example.mask.shape[1]]
         masks = tf.constant(example.mask[None])

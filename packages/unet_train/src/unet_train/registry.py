@@ -51,10 +51,6 @@ def make_part(spec: Part, known: Mapping[str, Callable[..., Any]], **given: Any)
         ) from error
 
 
-# Where a configuration of version 0.1.0 may look for something.
-_MOVED = {"unet_train.losses": "unet_train.task.losses"}
-
-
 def find_object(path: str) -> Any:
     """What `package.module.Name` stands for.
 
@@ -62,7 +58,6 @@ def find_object(path: str) -> Any:
       ValueError: There is nothing of that name.
     """
     module, _, name = path.rpartition(".")
-    module = _MOVED.get(module, module)
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

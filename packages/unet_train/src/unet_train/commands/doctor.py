@@ -108,7 +108,7 @@ def _refuse_foreign_parts(
 def _is_part(found: object) -> bool:
     import keras
 
-    from unet_train.task.losses import Loss
+    from unet_train.task.loss import Loss
 
     schedule = keras.optimizers.schedules.LearningRateSchedule
     bases = (Loss, keras.losses.Loss, keras.Optimizer, schedule)

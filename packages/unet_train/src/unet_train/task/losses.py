@@ -17,21 +17,6 @@ from unet_train.options import Part
 from unet_train.registry import find_object, make_part
 from unet_train.task.loss import ImageLoss, Loss, PixelLoss
 
-__all__ = [
-    "LOSSES",
-    "BceDice",
-    "BinaryCrossentropy",
-    "Dice",
-    "Focal",
-    "ImageLoss",
-    "KerasLoss",
-    "Loss",
-    "Lovasz",
-    "PixelLoss",
-    "Tversky",
-    "make_loss",
-]
-
 
 class BinaryCrossentropy(PixelLoss):
     """Sigmoid cross-entropy, max(x, 0) - x z + log(1 + exp(-|x|)).
@@ -247,6 +232,6 @@ def make_loss(spec: Part) -> Loss:
     if not isinstance(loss, Loss):
         raise ValueError(
             f"{spec} gives a {type(loss).__name__}, which is no loss. Derive it from"
-            " `unet_train.task.losses.Loss` or from `keras.losses.Loss`."
+            " `unet_train.losses.Loss` or from `keras.losses.Loss`."
         )
     return loss

@@ -21,7 +21,8 @@ from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
 from unet_train.task.layers import set_precision
-from unet_train.task.losses import Loss, make_loss
+from unet_train.task.loss import Loss
+from unet_train.task.losses import make_loss
 from unet_train.task.optimizer import (
     WarmUp,
     make_optimizer,

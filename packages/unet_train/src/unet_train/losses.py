@@ -1,0 +1,35 @@
+"""The losses by the names that configurations know them by.
+
+```yaml
+task:
+  loss: {class_path: unet_train.losses.Tversky, init_args: {beta: 0.8}}
+```
+"""
+
+from unet_train.task.loss import ImageLoss, Loss, PixelLoss
+from unet_train.task.losses import (
+    LOSSES,
+    BceDice,
+    BinaryCrossentropy,
+    Dice,
+    Focal,
+    KerasLoss,
+    Lovasz,
+    Tversky,
+    make_loss,
+)
+
+__all__ = [
+    "LOSSES",
+    "BceDice",
+    "BinaryCrossentropy",
+    "Dice",
+    "Focal",
+    "ImageLoss",
+    "KerasLoss",
+    "Loss",
+    "Lovasz",
+    "PixelLoss",
+    "Tversky",
+    "make_loss",
+]
