@@ -97,6 +97,18 @@ def test_color_varies_within_its_strength_and_repeats():
     np.testing.assert_array_equal(varied, augment.random_color(image, 0.3, seed))
 
 
+def test_color_is_brightness_then_contrast_then_saturation():
+    image = np.random.default_rng(0).integers(60, 190, (9, 8, 3)).astype(np.uint8)
+    seed = tf.constant([3, 4])
+    bright, contrast, saturation = tf.random.stateless_uniform([3], seed, 0.8, 1.2)
+    expected = image * float(bright)
+    expected = expected.mean() + (expected - expected.mean()) * float(contrast)
+    grey = expected.mean(-1, keepdims=True)
+    expected = grey + (expected - grey) * float(saturation)
+    varied = augment.random_color(image, 0.2, seed).numpy()
+    np.testing.assert_allclose(varied, expected.clip(0, 255), atol=0.51)
+
+
 def test_scale_is_symmetric_about_one():
     factors = np.array(
         [augment.random_scale(0.5, tf.constant([seed, 0])) for seed in range(500)]
@@ -256,9 +268,13 @@ def test_cutout_greys_and_ignores_one_rectangle():
 
 def test_blur_is_a_gaussian():
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    seed = tf.constant([4, 2])
+    # One that draws a strong blur, of which a kernel that is too short would be seen.
+    seed = next(
+        tf.constant([4, each])
+        for each in range(99)
+        if tf.random.stateless_uniform([], (4, each), 1e-3, 2.0) > 1.9
+    )
     sigma = float(tf.random.stateless_uniform([], seed, 1e-3, 2.0))
-    assert 0.5 < sigma < 2
     blurred = augment.random_blur(tf.constant(image), 2.0, seed).numpy()
     expected = scipy.ndimage.gaussian_filter(
         image.astype(float), (sigma, sigma, 0), mode="mirror", truncate=6 / sigma
