@@ -24,7 +24,7 @@ def test_mirrored_index_is_numpys_reflect(index, size):
     assert augment.mirrored_index(tf.constant(index), size) == axis[index + 300]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 1000))
 def test_window_is_the_middle_of_the_tile_and_outside_is_ignored(height, width, seed):
     image, mask = place_image(height, width)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
@@ -31,7 +31,6 @@ def filled(found, shape):
     return coco_mask.decode(runs).astype(bool)
 
 
-@settings(deadline=None)
 @given(masks)
 def test_polygons_are_the_mask(mask):
     np.testing.assert_array_equal(filled(polygons(mask), mask.shape), mask)
@@ -57,7 +56,6 @@ def test_many_holes_on_a_diagonal():
     np.testing.assert_array_equal(filled(polygons(mask), mask.shape), mask)
 
 
-@settings(deadline=None)
 @given(masks)
 def test_run_lengths_are_the_mask(mask):
     runs = json.loads(json.dumps(run_lengths(mask)))
