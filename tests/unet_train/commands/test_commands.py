@@ -199,6 +199,20 @@ def test_predict_a_folder_in_every_form(run_dir, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2 + 2
 
 
+@pytest.mark.parametrize("name", ["coco_annotations.json", "coco_results.json"])
+def test_predict_keeps_what_somebody_else_wrote(run_dir, tmp_path, capsys, name):
+    PIL.Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('[{"corrected": "by hand"}]')
+    arguments = [f"--run_dir={run_dir}", str(tmp_path / "a.png")]
+    arguments += [f"--output={tmp_path / 'out'}", "--coco", "rle", "polygons"]
+    assert main(["predict", *arguments]) == 2
+    assert f"{name} is there, and `unet-train predict`" in capsys.readouterr().err
+    # Refused before anything was predicted.
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text() == '[{"corrected": "by hand"}]'
+
+
 def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsys):
     before = (run_dir / "config.yaml").read_text()
     arguments = [f"--run_dir={run_dir}", *SMALL, f"--data.data_dir={data_dir}"]

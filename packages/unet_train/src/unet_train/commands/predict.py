@@ -81,11 +81,11 @@ def run(options: jsonargparse.Namespace) -> int:
             f" --coco some of {get_args(Coco)}."
         )
     jobs = find_photos(options.photos, folder, options.pictures)
+    writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
         options.run_dir, options.weights, threshold=options.threshold
     )
     folder.mkdir(parents=True, exist_ok=True)
-    writer = CocoWriter(options.category, options.coco)
     failures = []
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
@@ -99,7 +99,7 @@ def run(options: jsonargparse.Namespace) -> int:
                 print(_predict(job, number, predictor, options.pictures, writer))
             except ValueError as error:
                 failures.append(str(error))
-    writer.write(folder)
+    writer.write()
     for failure in failures:
         print(f"unet-train: left out: {failure}", file=sys.stderr)
     if failures:
