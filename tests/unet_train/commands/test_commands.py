@@ -199,6 +199,50 @@ def test_predict_a_folder_in_every_form(run_dir, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2 + 2
 
 
+def test_names_that_the_file_system_refuses_stop_no_other(run_dir, tmp_path, capsys):
+    good, loop = tmp_path / "good.png", tmp_path / "loop.png"
+    long, longer = tmp_path / f"{'x' * 245}.png", tmp_path / f"{'y' * 300}.png"
+    for path in (good, long):
+        PIL.Image.new("RGB", (30, 30)).save(path)
+    loop.symlink_to(loop)
+    output = tmp_path / "out"
+    photos = [str(each) for each in (loop, long, longer, good)]
+    assert main(["predict", f"--run_dir={run_dir}", *photos, f"--output={output}"]) == 1
+    errors = capsys.readouterr().err
+    assert f"left out: {loop} is not a readable photo" in errors
+    assert re.search(rf"left out: {long}: the name x+_overlay\.png .*too long", errors)
+    assert f"left out: {longer} is not a readable photo" in errors
+    assert "1 of 4 photos done" in errors
+    assert {path.name for path in output.iterdir()} == {
+        "good_mask.png", "good_overlay.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_names_that_the_terminal_cannot_show(run_dir, tmp_path, encoding):
+    names = ["K\u00e4tzchen.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        PIL.Image.new("RGB", (30, 30)).save(tmp_path / name)
+    program = "import sys; from unet_train.cli import main; sys.exit(main())"
+    arguments = ["predict", f"--run_dir={run_dir}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            *arguments,
+            *(str(tmp_path / n) for n in names),
+        ],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    shown = "K\u00e4tzchen.png".encode(encoding, "backslashreplace")
+    assert shown in done.stdout
+    assert rb"caf\udce9.png" in done.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
 @pytest.mark.parametrize("name", ["coco_annotations.json", "coco_results.json"])
 def test_predict_keeps_what_somebody_else_wrote(run_dir, tmp_path, capsys, name):
     PIL.Image.new("RGB", (30, 30)).save(tmp_path / "a.png")

@@ -6,6 +6,7 @@ Parsing needs no TensorFlow, which is imported when a command starts its work.
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import logging
 import os
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = with_true(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else ""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # TensorFlow's start-up notes would bury what the command itself has to say.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("absl", "tensorflow"):

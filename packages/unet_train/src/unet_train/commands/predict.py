@@ -122,6 +122,7 @@ def _predict(
     from unet_train.inference.pictures import overlay, write_png
 
     photo = read_photo(job.photo)
+    job.make_room(pictures)
     probabilities = predictor.probabilities(photo)
     mask = probabilities >= predictor.threshold
     if "mask" in pictures:
