@@ -9,7 +9,6 @@ import dataclasses
 import io
 import itertools
 import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 import jsonargparse
 
 from unet_train.commands import compare, doctor, evaluate, export, find_lr, fit, predict
+from unet_train.commands.startup import quiet_start
 from unet_train.options import DataOptions, TrainerOptions
 
 COMMANDS = {
@@ -40,12 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal cannot show is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
-    # TensorFlow's start-up notes would bury what the command itself has to say.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        options = _parser(arguments).parse_args(arguments)
+        # The notes would bury what the command itself has to say.
+        with quiet_start():
+            options = _parser(arguments).parse_args(arguments)
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # It says that there is no GPU.
         chosen = options.subcommand
         return COMMANDS[chosen].run(options[chosen])
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
