@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jsonargparse
 
 from unet_core import UNetConfig
-from unet_train.options import DataOptions, TaskOptions, TrainerOptions
+from unet_train.options import DataOptions, Part, TaskOptions, TrainerOptions
 
 if TYPE_CHECKING:
     import keras
@@ -27,10 +27,10 @@ def training_parser(description: str) -> jsonargparse.ArgumentParser:
     parser.add_class_arguments(UNetConfig, "model")
     parser.add_argument(
         "--network",
-        type=dict[str, Any] | None,
+        type=Part | None,
         default=None,
-        help="{class_path: ..., init_args: ...} of whatever returns a Keras model, in"
-        " place of the U-Net that `model` describes",
+        help="class path of whatever returns a Keras model, or {class_path: ...,"
+        " init_args: ...}, in place of the U-Net that `model` describes",
     )
     parser.add_class_arguments(TaskOptions, "task")
     parser.add_class_arguments(TrainerOptions, "trainer")
