@@ -265,11 +265,100 @@ def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsy
     assert (run_dir / "config.yaml").read_text() == before
 
 
-def test_no_command_says_which_there_are(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 2
-    assert f"{{{','.join(COMMANDS)}}}" in capsys.readouterr().err
+def one_line(capsys):
+    """All there is on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("arguments", [[], ["predct"], ["--predict"]])
+def test_no_command_says_which_there_are(capsys, arguments):
+    assert main(arguments) == 2
+    assert f"Give one of {', '.join(COMMANDS)}" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            ["fit", "--task.lerning_rate", "0.1"],
+            "no option --task.lerning_rate. Did you mean --task.learning_rate?",
+        ),
+        (
+            ["fit", "--lerning_rate=0.1", "--model.depht=3"],
+            "no option --lerning_rate. Did you mean --task.learning_rate? There is no"
+            " option --model.depht. Did you mean --model.depth?",
+        ),
+        (["predict", "a.jpg", "--pictres", "mask"], "Did you mean --pictures?"),
+        (["evaluate", "--spilt=train"], "Did you mean --split?"),
+        (["fit", "--nothing_like_it"], "There is no option --nothing_like_it. `unet-"),
+        (
+            ["compare", "a", "b", "--jsno"],
+            "Did you mean --json? `unet-train compare --h",
+        ),
+        (["fit", "surplus"], "unrecognized arguments: surplus"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_nearest(capsys, arguments, fault):
+    assert main(arguments) == 2
+    line = one_line(capsys)
+    assert line.startswith("unet-train: ")
+    assert fault in line
+    assert line.endswith(f"`unet-train {arguments[0]} --help` lists them.")
+
+
+def test_a_misspelt_option_in_a_file(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("task: {lerning_rate: 0.1}")
+    arguments = ["fit", f"--config={tmp_path / 'a.yaml'}", f"--run_dir={tmp_path}"]
+    assert main(arguments) == 2
+    fault = "no option --task.lerning_rate. Did you mean --task.learning_rate?"
+    assert fault in one_line(capsys)
+
+
+def test_a_bad_value_is_told_without_the_usage(capsys):
+    assert main(["fit", "--run_dir=x", "--task.reduction=men"]) == 2
+    error = capsys.readouterr().err
+    assert "task.reduction" in error
+    assert "usage" not in error
+    assert len(error.splitlines()) < 5
+
+
+def test_help_names_no_part_of_python(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert "<function" not in text
+        assert "lamb" not in text
+        assert " at 0x" not in text
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_folder_that_is_a_file(run_dir, tmp_path, data_dir, capsys, command, below):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    folder = file / below
+    arguments = [f"--run_dir={folder}", *SMALL, f"--data.data_dir={data_dir}"]
+    arguments += ["--trainer.max_steps=1"]
+    if command == "predict":
+        PIL.Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+        arguments = [f"--run_dir={run_dir}", f"--output={folder}"]
+        arguments.append(str(tmp_path / "a.png"))
+    assert main([command, *arguments]) == 2
+    assert f"cannot be a folder: {file} is a file. Give another" in one_line(capsys)
+    assert file.read_text() == "precious"
+
+
+def test_a_folder_without_permission(tmp_path, data_dir, capsys, monkeypatch):
+    """Root may write everywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    arguments = [f"--run_dir={tmp_path / 'r' / 's'}", *SMALL]
+    arguments += [f"--data.data_dir={data_dir}", "--trainer.max_steps=1"]
+    assert main(["fit", *arguments]) == 2
+    fault = f"cannot be written: no permission to write in {tmp_path}. Give another"
+    assert fault in one_line(capsys)
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -5,10 +5,13 @@ Parsing needs no TensorFlow, which is imported when a command starts its work.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import difflib
 import io
 import itertools
 import logging
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # The notes would bury what the command itself has to say.
         with quiet_start():
-            options = _parser(arguments).parse_args(arguments)
+            options = _parse(arguments)
             import tensorflow as tf
 
             tf.config.list_physical_devices()  # It says that there is no GPU.
@@ -87,12 +90,46 @@ def with_true(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def _parser(arguments: Sequence[str]) -> jsonargparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> jsonargparse.Namespace:
+    """The options of the command.
+
+    Raises:
+      ValueError: They are none; the text has the nearest names, not all there are.
+    """
+    command = arguments[0] if arguments else ""
+    if command not in {*COMMANDS, "-h", "--help"}:
+        fault = f"There is no command {command!r}." if command else "No command given."
+        raise ValueError(f"{fault} Give one of {', '.join(COMMANDS)}.")
     parser = jsonargparse.ArgumentParser(
         prog="unet-train",
         description="Train a U-Net on a TFDS dataset of masks, and use it.",
+        exit_on_error=False,
     )
     commands = parser.add_subcommands()
-    for name, command in COMMANDS.items():
-        commands.add_subcommand(name, command.parser(arguments), help=command.HELP)
-    return parser
+    for name, module in COMMANDS.items():
+        commands.add_subcommand(name, module.parser(arguments), help=module.HELP)
+    try:
+        return parser.parse_args(arguments)
+    except argparse.ArgumentError as error:
+        options = commands.choices[command]._option_string_actions
+        text = _with_nearest(str(error), list(options))
+        raise ValueError(f"{text} `unet-train {command} --help` lists them.") from error
+
+
+def _with_nearest(fault: str, options: Sequence[str]) -> str:
+    """What the parser said; where an option is misspelt, the nearest in its place."""
+    if found := re.search(r"does not accept option '(.*)'", fault):
+        unknown = [f"--{found[1]}"]
+    else:
+        _, _, rest = fault.partition("unrecognized arguments: ")
+        unknown = re.findall(r"(?<!\S)--[\w.]+", rest)
+    # The name alone too: who forgets the group, or has another, is near as well.
+    names = {option.rpartition(".")[2].lstrip("-"): option for option in options}
+    told = []
+    for option in unknown:
+        near = difflib.get_close_matches(option, options, n=2, cutoff=0.8)
+        name = option.rpartition(".")[2].lstrip("-")
+        near = near or [names[n] for n in difflib.get_close_matches(name, names, n=1)]
+        cure = f" Did you mean {' or '.join(near)}?" if near else ""
+        told.append(f"There is no option {option}.{cure}")
+    return " ".join(told) or fault

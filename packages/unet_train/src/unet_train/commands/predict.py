@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments
+from unet_train.commands.shared import add_run_arguments, require_folder
 
 if TYPE_CHECKING:
     from unet_train.inference.coco_format import CocoWriter
@@ -80,6 +80,7 @@ def run(options: jsonargparse.Namespace) -> int:
             f"Nothing is to be written. Give --pictures some of {get_args(Picture)}, or"
             f" --coco some of {get_args(Coco)}."
         )
+    require_folder("--output", folder)
     jobs = find_photos(options.photos, folder, options.pictures)
     writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
