@@ -413,6 +413,28 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
         main(["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"])
 
 
+def test_a_warning_is_one_line_with_one_prefix(tmp_path, data_dir):
+    """In a process of its own: pytest takes logs for itself."""
+    base = ["fit", f"--run_dir={tmp_path / 'r'}", *SMALL, "--callbacks=[]"]
+    base += [f"--data.data_dir={data_dir}", "--trainer.checkpoint_every_steps=1"]
+    assert main([*base, "--trainer.max_steps=2"]) == 0
+    (tmp_path / "r/checkpoints/step_00000002/state.json").write_text("{")
+    program = "import sys; from unet_train.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *base, "--resume", "--trainer.max_steps=3"],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("unet-train: ") == 2
+    assert "unet_train:" not in done.stderr
+    assert "WARNING" not in done.stderr
+    first, second = done.stderr.splitlines()
+    assert re.match(r"unet-train: .*step_00000002 is damaged", first)
+    assert re.match(r"unet-train: it is now .*damaged_step_00000002", second)
+
+
 def test_yes_or_no_options_may_stand_alone(tmp_path):
     arguments = ["--trainer.deterministic", "--data.mirror", "false", "--resume"]
     assert with_true(arguments) == [

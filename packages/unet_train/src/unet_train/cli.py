@@ -6,6 +6,7 @@ Parsing needs no TensorFlow, which is imported when a command starts its work.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import io
@@ -14,7 +15,7 @@ import logging
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jsonargparse
 
@@ -33,6 +34,22 @@ COMMANDS = {
 }
 
 
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Has our warnings begin as errors do, whatever others do to the root logger."""
+    log = logging.getLogger("unet_train")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("unet-train: %(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = True
+
+
+@_warnings_as_lines()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `unet-train`; returns the exit status.
 
