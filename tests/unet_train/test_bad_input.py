@@ -200,6 +200,18 @@ def test_the_doctor_runs_no_code_that_a_run_names(run_dir, tmp_path, capsys):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("option", ["loss", "optimizer", "schedule"])
+def test_the_doctor_runs_no_code_that_a_run_names_by_its_path_alone(
+    run_dir, capsys, monkeypatch, option
+):
+    called = []
+    monkeypatch.setattr(shutil, "evil", lambda **given: called.append(1), raising=False)
+    change(run_dir / "config.yaml", lambda c: c["task"].update({option: "shutil.evil"}))
+    assert main(["doctor", f"--run_dir={run_dir}"]) == 2
+    assert "shutil.evil is no class of the kind" in capsys.readouterr().err
+    assert not called
+
+
 class Evil:
     """Pickled, it would leave a file when it is loaded."""
 

@@ -2,6 +2,7 @@
 
 import fractions
 import json
+import numbers
 
 import keras
 import pytest
@@ -33,6 +34,15 @@ def build(filters):
     return keras.Model(image, logits, name="theirs")
 
 
+def build_two():
+    return build(2)
+
+
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.5 ** (step + 1)
+
+
 def build_with_sigmoid():
     network = build(2)
     probability = keras.layers.Activation("sigmoid", name="end")(network.output)
@@ -62,6 +72,22 @@ def test_a_class_path_gets_what_is_given_unless_it_says_otherwise():
     assert make_part({"class_path": path, "init_args": None}, {}) == 0
     spec = {"class_path": path, "init_args": {"denominator": 5}}
     assert make_part(spec, {}, **given) == fractions.Fraction(3, 5)
+
+
+def test_a_class_path_may_be_all_there_is():
+    given = {"numerator": 3, "denominator": 7}
+    path = "fractions.Fraction"
+    assert make_part(path, {"half": int}, **given) == fractions.Fraction(3, 7)
+    assert make_part(path, {}, kinds=(numbers.Number,)) == 0
+    assert make_part(path, {path: lambda: "the known one"}) == "the known one"
+
+
+@pytest.mark.parametrize("path", ["fractions.gcd", "os.getcwd", "subprocess.Popen"])
+def test_a_mere_path_calls_nothing_of_another_kind(path):
+    """A configuration may be somebody else's."""
+    fault = f"{path} is no class of the kind Number.*'class_path': {path!r}"
+    with pytest.raises(ValueError, match=f"{fault}|Cannot import the class path"):
+        make_part(path, {}, kinds=(numbers.Number,))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +150,39 @@ def test_a_network_by_class_path(fit, tmp_path, capsys):
     # The saved configuration builds it again.
     arguments = [f"--config={tmp_path / 'run' / 'config.yaml'}", "--resume"]
     assert main(["fit", *arguments, f"--run_dir={tmp_path / 'run'}"]) == 0
+
+
+def test_every_part_by_its_class_path_alone(fit, tmp_path):
+    parts = {
+        "network": "their_networks.build_two",
+        "task.optimizer": "keras.optimizers.SGD",
+        "task.loss": "keras.losses.BinaryCrossentropy",
+        "task.schedule": "their_networks.Halving",
+    }
+    assert fit(*(f"--{name}={path}" for name, path in parts.items())) == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["network"] == parts["network"]
+    assert config["task"]["optimizer"] == parts["task.optimizer"]
+    # The saved configuration is one.
+    arguments = [f"--config={tmp_path / 'run' / 'config.yaml'}", "--resume"]
+    assert main(["fit", *arguments, f"--run_dir={tmp_path / 'run'}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        ("--network=nix", "There is no 'nix'. Give a class path"),
+        ("--task.loss=dise", r"There is no 'dise'. Give one of ['bce',"),
+        ("--task.loss=keras.losses.Nix", "Cannot import the class path"),
+        ("--task.loss=keras.optimizers.SGD", "is no class of the kind Loss. Give one"),
+        ("--task.optimizer=keras.losses.Dice", "of the kind Optimizer. Give one, or"),
+        ("--task.schedule=keras.optimizers.SGD", "of the kind LearningRateSchedule."),
+    ],
+)
+def test_a_path_to_what_is_no_such_part(fit, tmp_path, capsys, option, fault):
+    assert fit(option) == 2
+    assert fault in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

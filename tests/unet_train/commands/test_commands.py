@@ -199,6 +199,64 @@ def test_predict_a_folder_in_every_form(run_dir, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2 + 2
 
 
+def test_names_that_the_file_system_refuses_stop_no_other(run_dir, tmp_path, capsys):
+    good, loop = tmp_path / "good.png", tmp_path / "loop.png"
+    long, longer = tmp_path / f"{'x' * 245}.png", tmp_path / f"{'y' * 300}.png"
+    for path in (good, long):
+        PIL.Image.new("RGB", (30, 30)).save(path)
+    loop.symlink_to(loop)
+    output = tmp_path / "out"
+    photos = [str(each) for each in (loop, long, longer, good)]
+    assert main(["predict", f"--run_dir={run_dir}", *photos, f"--output={output}"]) == 1
+    errors = capsys.readouterr().err
+    assert f"left out: {loop} is not a readable photo" in errors
+    assert re.search(rf"left out: {long}: the name x+_overlay\.png .*too long", errors)
+    assert f"left out: {longer} is not a readable photo" in errors
+    assert "1 of 4 photos done" in errors
+    assert {path.name for path in output.iterdir()} == {
+        "good_mask.png", "good_overlay.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_names_that_the_terminal_cannot_show(run_dir, tmp_path, encoding):
+    names = ["K\u00e4tzchen.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        PIL.Image.new("RGB", (30, 30)).save(tmp_path / name)
+    program = "import sys; from unet_train.cli import main; sys.exit(main())"
+    arguments = ["predict", f"--run_dir={run_dir}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            *arguments,
+            *(str(tmp_path / n) for n in names),
+        ],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    shown = "K\u00e4tzchen.png".encode(encoding, "backslashreplace")
+    assert shown in done.stdout
+    assert rb"caf\udce9.png" in done.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+@pytest.mark.parametrize("name", ["coco_annotations.json", "coco_results.json"])
+def test_predict_keeps_what_somebody_else_wrote(run_dir, tmp_path, capsys, name):
+    PIL.Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('[{"corrected": "by hand"}]')
+    arguments = [f"--run_dir={run_dir}", str(tmp_path / "a.png")]
+    arguments += [f"--output={tmp_path / 'out'}", "--coco", "rle", "polygons"]
+    assert main(["predict", *arguments]) == 2
+    assert f"{name} is there, and `unet-train predict`" in capsys.readouterr().err
+    # Refused before anything was predicted.
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert (tmp_path / "out" / name).read_text() == '[{"corrected": "by hand"}]'
+
+
 def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsys):
     before = (run_dir / "config.yaml").read_text()
     arguments = [f"--run_dir={run_dir}", *SMALL, f"--data.data_dir={data_dir}"]
@@ -207,11 +265,100 @@ def test_used_run_folder_is_refused_and_its_config_kept(run_dir, data_dir, capsy
     assert (run_dir / "config.yaml").read_text() == before
 
 
-def test_no_command_says_which_there_are(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 2
-    assert f"{{{','.join(COMMANDS)}}}" in capsys.readouterr().err
+def one_line(capsys):
+    """All there is on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("arguments", [[], ["predct"], ["--predict"]])
+def test_no_command_says_which_there_are(capsys, arguments):
+    assert main(arguments) == 2
+    assert f"Give one of {', '.join(COMMANDS)}" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (
+            ["fit", "--task.lerning_rate", "0.1"],
+            "no option --task.lerning_rate. Did you mean --task.learning_rate?",
+        ),
+        (
+            ["fit", "--lerning_rate=0.1", "--model.depht=3"],
+            "no option --lerning_rate. Did you mean --task.learning_rate? There is no"
+            " option --model.depht. Did you mean --model.depth?",
+        ),
+        (["predict", "a.jpg", "--pictres", "mask"], "Did you mean --pictures?"),
+        (["evaluate", "--spilt=train"], "Did you mean --split?"),
+        (["fit", "--nothing_like_it"], "There is no option --nothing_like_it. `unet-"),
+        (
+            ["compare", "a", "b", "--jsno"],
+            "Did you mean --json? `unet-train compare --h",
+        ),
+        (["fit", "surplus"], "unrecognized arguments: surplus"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_nearest(capsys, arguments, fault):
+    assert main(arguments) == 2
+    line = one_line(capsys)
+    assert line.startswith("unet-train: ")
+    assert fault in line
+    assert line.endswith(f"`unet-train {arguments[0]} --help` lists them.")
+
+
+def test_a_misspelt_option_in_a_file(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("task: {lerning_rate: 0.1}")
+    arguments = ["fit", f"--config={tmp_path / 'a.yaml'}", f"--run_dir={tmp_path}"]
+    assert main(arguments) == 2
+    fault = "no option --task.lerning_rate. Did you mean --task.learning_rate?"
+    assert fault in one_line(capsys)
+
+
+def test_a_bad_value_is_told_without_the_usage(capsys):
+    assert main(["fit", "--run_dir=x", "--task.reduction=men"]) == 2
+    error = capsys.readouterr().err
+    assert "task.reduction" in error
+    assert "usage" not in error
+    assert len(error.splitlines()) < 5
+
+
+def test_help_names_no_part_of_python(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert "<function" not in text
+        assert "lamb" not in text
+        assert " at 0x" not in text
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+@pytest.mark.parametrize("below", ["", "deep/er"])
+def test_a_folder_that_is_a_file(run_dir, tmp_path, data_dir, capsys, command, below):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    folder = file / below
+    arguments = [f"--run_dir={folder}", *SMALL, f"--data.data_dir={data_dir}"]
+    arguments += ["--trainer.max_steps=1"]
+    if command == "predict":
+        PIL.Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+        arguments = [f"--run_dir={run_dir}", f"--output={folder}"]
+        arguments.append(str(tmp_path / "a.png"))
+    assert main([command, *arguments]) == 2
+    assert f"cannot be a folder: {file} is a file. Give another" in one_line(capsys)
+    assert file.read_text() == "precious"
+
+
+def test_a_folder_without_permission(tmp_path, data_dir, capsys, monkeypatch):
+    """Root may write everywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    arguments = [f"--run_dir={tmp_path / 'r' / 's'}", *SMALL]
+    arguments += [f"--data.data_dir={data_dir}", "--trainer.max_steps=1"]
+    assert main(["fit", *arguments]) == 2
+    fault = f"cannot be written: no permission to write in {tmp_path}. Give another"
+    assert fault in one_line(capsys)
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
@@ -264,6 +411,28 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
     monkeypatch.setattr("unet_train.commands.fit.run", stop)
     with pytest.raises(KeyError, match="ours"):
         main(["fit", f"--run_dir={tmp_path / 'r'}", "--trainer.max_steps=1"])
+
+
+def test_a_warning_is_one_line_with_one_prefix(tmp_path, data_dir):
+    """In a process of its own: pytest takes logs for itself."""
+    base = ["fit", f"--run_dir={tmp_path / 'r'}", *SMALL, "--callbacks=[]"]
+    base += [f"--data.data_dir={data_dir}", "--trainer.checkpoint_every_steps=1"]
+    assert main([*base, "--trainer.max_steps=2"]) == 0
+    (tmp_path / "r/checkpoints/step_00000002/state.json").write_text("{")
+    program = "import sys; from unet_train.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *base, "--resume", "--trainer.max_steps=3"],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("unet-train: ") == 2
+    assert "unet_train:" not in done.stderr
+    assert "WARNING" not in done.stderr
+    first, second = done.stderr.splitlines()
+    assert re.match(r"unet-train: .*step_00000002 is damaged", first)
+    assert re.match(r"unet-train: it is now .*damaged_step_00000002", second)
 
 
 def test_yes_or_no_options_may_stand_alone(tmp_path):

@@ -67,11 +67,11 @@ def test_run_lengths_are_the_mask(mask):
 def write(folder, forms):
     rng = np.random.default_rng(0)
     found = [rng.random((20 + i, 30)) < 0.2 * i for i in range(4)]
-    writer = CocoWriter({"id": 17, "name": "cat"}, forms)
+    writer = CocoWriter({"id": 17, "name": "cat"}, forms, folder)
     for number, mask in enumerate(found, 1):
         probabilities = np.where(mask, 0.75, 0.25).astype(np.float32)
         writer.add(number, f"day/{number}.jpg", mask, probabilities)
-    writer.write(folder)
+    writer.write()
     return found
 
 
@@ -107,6 +107,60 @@ def test_pycocotools_reads_it_back(tmp_path, form, names):
 
 
 @pytest.mark.parametrize("category", [{}, {"id": "17", "name": "cat"}, {"id": 1}])
-def test_a_category_has_number_and_name(category):
+def test_a_category_has_number_and_name(tmp_path, category):
     with pytest.raises(ValueError, match="whole number `id` and a `name`"):
-        CocoWriter(category, ["rle"])
+        CocoWriter(category, ["rle"], tmp_path)
+
+
+FORMS = ["rle", "polygons"]
+NAMES = ["coco_annotations.json", "coco_images.json", "coco_results.json"]
+
+
+def corrected(content):
+    """As after an hour in an annotation tool."""
+    entries = content if isinstance(content, list) else content["annotations"]
+    images = [] if isinstance(content, list) else content["images"]
+    [*entries, *images][0]["note"] = "corrected"
+    return content
+
+
+def test_what_it_wrote_itself_may_be_replaced(tmp_path):
+    write(tmp_path, FORMS)
+    for path in tmp_path.iterdir():  # Saved again by an editor that indents.
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
+    write(tmp_path, FORMS)
+    write(tmp_path, ["polygons"])
+    write(tmp_path, ["rle"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: json.dumps(corrected(json.loads(text))),
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: '{"images": [], "annotations": [], "categories": []}',
+        lambda text: "7",
+        lambda text: "",
+    ],
+)
+def test_what_was_changed_since_is_not_replaced(tmp_path, name, change):
+    write(tmp_path, FORMS)
+    path = tmp_path / name
+    path.write_text(change(path.read_text()))
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"{name} is there, and.*or.*move it away"):
+        write(tmp_path, FORMS)
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+    form = "polygons" if name == "coco_annotations.json" else "rle"
+    (other,) = set(FORMS) - {form}
+    write(tmp_path, [other])  # What is not to be written is nobody's concern.
+
+
+def test_results_without_what_tells_whose_they_are(tmp_path):
+    write(tmp_path, ["rle"])
+    (tmp_path / "coco_images.json").unlink()
+    with pytest.raises(ValueError, match="coco_results.json is there"):
+        write(tmp_path, ["rle"])

@@ -188,6 +188,38 @@ def test_a_link_to_a_photo_is_not_written_over(folder):
         outputs(["in/x.jpg", "keep/precious.png"], root)
 
 
+def test_what_the_file_system_refuses_is_left_for_its_turn(folder):
+    """A loop of links, a name longer than any, one with no room for `_overlay.png`."""
+    root = folder("in/a.jpg")
+    (root / "in" / "loop.jpg").symlink_to(root / "in" / "loop.jpg")
+    (root / "in" / f"{'x' * 245}.jpg").write_bytes(b"")
+    names = ["in/a.jpg", "in/loop.jpg", f"in/{'x' * 245}.jpg", f"in/{'y' * 300}.jpg"]
+    assert list(outputs(names, root)) == names
+
+
+def test_a_name_with_no_room_for_what_is_added(folder):
+    root = folder(f"in/{'x' * 245}.jpg", f"in/deep/{'y' * 243}.jpg")
+    long, fits = photos.find_photos([str(root / "in")], root / "out", ["overlay"])[::-1]
+    fits.make_room(KINDS)
+    assert (root / "out" / "deep").is_dir()
+    with pytest.raises(
+        ValueError, match=r"x\.jpg: the name .*_overlay\.png.*Rename it"
+    ):
+        long.make_room(KINDS)
+    pictures.write_png(
+        fits.output("overlay"), np.zeros((4, 4), np.uint8), writer=photos.WRITER
+    )
+    assert [path.name for path in (root / "out" / "deep").iterdir()] == [
+        f"{'y' * 243}_overlay.png"
+    ]
+
+
+def test_nothing_is_left_of_a_picture_that_cannot_be_written(tmp_path):
+    with pytest.raises(TypeError):
+        pictures.write_png(tmp_path / "a.png", np.zeros((4, 4, 9)), writer="x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_heic(tmp_path, monkeypatch):
     heif = pytest.importorskip("pillow_heif", reason="pip install 'unet_train[heic]'")
     assert photos._register_heic()

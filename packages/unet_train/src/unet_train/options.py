@@ -14,8 +14,8 @@ Reduction = Literal["mean", "sum"]
 Device = Literal["auto", "cpu", "gpu"]
 Strategy = Literal["auto", "none", "mirrored", "multi_worker", "tpu"]
 
-# A name that the field below it lists, or a part of somebody else's: {"class_path":
-# "my_package.MyLoss", "init_args": {...}}.
+# A name that the field below it lists, or a part of somebody else's: its class path,
+# "my_package.MyLoss", or {"class_path": "my_package.MyLoss", "init_args": {...}}.
 Part = str | dict[str, Any]
 
 

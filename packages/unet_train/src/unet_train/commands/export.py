@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jsonargparse
 
 from unet_train.commands.shared import add_run_arguments
-from unet_train.export import DEFAULT_FORMATS, FORMATS
+from unet_train.export import DEFAULT_FORMATS, Format
 
 HELP = "SavedModel, .keras, ONNX, LiteRT, and a model card"
 
@@ -26,9 +26,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     )
     export.add_argument(
         "--formats",
-        type=str,
+        type=Format,
         nargs="+",
-        choices=FORMATS,
         default=list(DEFAULT_FORMATS),
         help="saved_model: from a photo's bytes to its mask; the others: the bare"
         " network. onnx and litert need the pip extra of that name",

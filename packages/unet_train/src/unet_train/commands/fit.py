@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.commands.shared import make_task_and_data, training_parser
+from unet_train.commands.shared import (
+    make_task_and_data,
+    require_folder,
+    training_parser,
+)
 from unet_train.training.callback import Callback
 
 HELP = "train"
@@ -39,6 +43,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Trains."""
+    require_folder("--run_dir", options.run_dir)
     parts = parser().instantiate(options)
     from unet_train import Trainer
 

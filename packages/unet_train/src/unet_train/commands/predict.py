@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments
+from unet_train.commands.shared import add_run_arguments, require_folder
 
 if TYPE_CHECKING:
     from unet_train.inference.coco_format import CocoWriter
@@ -80,12 +80,13 @@ def run(options: jsonargparse.Namespace) -> int:
             f"Nothing is to be written. Give --pictures some of {get_args(Picture)}, or"
             f" --coco some of {get_args(Coco)}."
         )
+    require_folder("--output", folder)
     jobs = find_photos(options.photos, folder, options.pictures)
+    writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
         options.run_dir, options.weights, threshold=options.threshold
     )
     folder.mkdir(parents=True, exist_ok=True)
-    writer = CocoWriter(options.category, options.coco)
     failures = []
     progress = rich.progress.Progress(
         *rich.progress.Progress.get_default_columns(),
@@ -99,7 +100,7 @@ def run(options: jsonargparse.Namespace) -> int:
                 print(_predict(job, number, predictor, options.pictures, writer))
             except ValueError as error:
                 failures.append(str(error))
-    writer.write(folder)
+    writer.write()
     for failure in failures:
         print(f"unet-train: left out: {failure}", file=sys.stderr)
     if failures:
@@ -122,6 +123,7 @@ def _predict(
     from unet_train.inference.pictures import overlay, write_png
 
     photo = read_photo(job.photo)
+    job.make_room(pictures)
     probabilities = predictor.probabilities(photo)
     mask = probabilities >= predictor.threshold
     if "mask" in pictures:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jsonargparse
 
 from unet_core import UNetConfig
-from unet_train.options import DataOptions, TaskOptions, TrainerOptions
+from unet_train.options import DataOptions, Part, TaskOptions, TrainerOptions
 
 if TYPE_CHECKING:
     import keras
@@ -27,10 +29,10 @@ def training_parser(description: str) -> jsonargparse.ArgumentParser:
     parser.add_class_arguments(UNetConfig, "model")
     parser.add_argument(
         "--network",
-        type=dict[str, Any] | None,
+        type=Part | None,
         default=None,
-        help="{class_path: ..., init_args: ...} of whatever returns a Keras model, in"
-        " place of the U-Net that `model` describes",
+        help="class path of whatever returns a Keras model, or {class_path: ...,"
+        " init_args: ...}, in place of the U-Net that `model` describes",
     )
     parser.add_class_arguments(TaskOptions, "task")
     parser.add_class_arguments(TrainerOptions, "trainer")
@@ -74,6 +76,31 @@ def add_run_arguments(
         help="probability from which a pixel is foreground; that of the run if none is"
         " given",
     )
+
+
+def require_folder(option: str, path: str | os.PathLike[str]) -> None:
+    """Refuses what can be no folder to write to, before anything is computed.
+
+    Args:
+      option: That named it.
+      path: Of the folder, which may be made later with those above it.
+
+    Raises:
+      ValueError: It is a file, or lies below one, or may not be written to.
+    """
+    nearest = pathlib.Path(path)
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise ValueError(
+            f"{option} {path} cannot be a folder: {nearest} is a file. Give another"
+            f" {option}."
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{option} {path} cannot be written: no permission to write in {nearest}."
+            f" Give another {option}, or the permission."
+        )
 
 
 def run_dir_in(arguments: Sequence[str], command: str) -> str | None:

@@ -11,8 +11,12 @@ export("runs/cats", "exported", formats=["saved_model", "keras"])
 and reopens each form, `parity.py` compares it with `Predictor`, `card.py` describes it.
 """
 
-FORMATS = ("saved_model", "logits", "keras", "onnx", "litert")
+from typing import Literal, get_args
+
+Format = Literal["saved_model", "logits", "keras", "onnx", "litert"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
 """What can be exported; `formats.py` has how."""
 
-DEFAULT_FORMATS = ("saved_model", "logits", "keras")
+DEFAULT_FORMATS: tuple[Format, ...] = ("saved_model", "logits", "keras")
 """Those that need no further package."""

@@ -20,7 +20,12 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from unet_train.inference.marked_json import is_unchanged, is_unchanged_list, marked
+from unet_train.inference.photos import WRITER
 from unet_train.runs.folder import write_text
+
+RESULTS, IMAGES = "coco_results.json", "coco_images.json"
+ANNOTATIONS = "coco_annotations.json"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -37,9 +42,18 @@ class CocoWriter:
     Attributes:
       category: COCO's number and name of the foreground: `id` and `name`.
       forms: "rle" for results, "polygons" for annotations.
+      folder: That the files go to.
     """
 
-    def __init__(self, category: Mapping[str, Any], forms: Sequence[str]) -> None:
+    def __init__(
+        self, category: Mapping[str, Any], forms: Sequence[str], folder: pathlib.Path
+    ) -> None:
+        """Writes nothing yet.
+
+        Raises:
+          ValueError: The category is none, or a file to be written is there and is
+            not as a prediction wrote it.
+        """
         if set(category) != {"id", "name"} or not isinstance(category["id"], int):
             raise ValueError(
                 "A category has a whole number `id` and a `name`, such as"
@@ -47,6 +61,8 @@ class CocoWriter:
             )
         self.category = dict(category)
         self.forms = forms
+        self.folder = folder
+        _require_ours(folder, forms)
         self._images: list[dict[str, Any]] = []
         self._results: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -94,20 +110,37 @@ class CocoWriter:
                 }
             )
 
-    def write(self, folder: pathlib.Path) -> None:
-        """Writes the files that `forms` asks for."""
+    def write(self) -> None:
+        """Writes the files that `forms` asks for, each with a mark of whose it is."""
         images = {"images": self._images, "categories": [self.category]}
         files: dict[str, Any] = {}
         if "rle" in self.forms:
-            files["coco_results.json"] = self._results
-            files["coco_images.json"] = {**images, "annotations": []}
+            files[RESULTS] = self._results
+            files[IMAGES] = marked(
+                {**images, "annotations": []}, WRITER, {RESULTS: self._results}
+            )
         if "polygons" in self.forms:
-            files["coco_annotations.json"] = {
-                **images,
-                "annotations": self._annotations,
-            }
+            annotations = {**images, "annotations": self._annotations}
+            files[ANNOTATIONS] = marked(annotations, WRITER)
         for name, content in files.items():
-            write_text(folder / name, json.dumps(content) + "\n")
+            write_text(self.folder / name, json.dumps(content) + "\n")
+
+
+def _require_ours(folder: pathlib.Path, forms: Sequence[str]) -> None:
+    """Refuses to replace what no prediction wrote, or what was corrected by hand."""
+    is_ours = {}
+    if "rle" in forms:
+        results, images = folder / RESULTS, folder / IMAGES
+        is_ours[images] = is_unchanged(images, WRITER)
+        is_ours[results] = is_unchanged_list(results, images, WRITER)
+    if "polygons" in forms:
+        is_ours[folder / ANNOTATIONS] = is_unchanged(folder / ANNOTATIONS, WRITER)
+    for path, is_it in is_ours.items():
+        if path.exists() and not is_it:
+            raise ValueError(
+                f"{path} is there, and `{WRITER}` did not write it, or it was changed"
+                " since. Give another --output, or move it away."
+            )
 
 
 def run_lengths(mask: Mask) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import errno
 import functools
 import glob
 import os
@@ -96,6 +98,26 @@ class Job:
         """`<base>_<kind>.png`."""
         return self.base.with_name(f"{self.base.name}_{kind}.png")
 
+    def make_room(self, kinds: Sequence[str]) -> None:
+        """Makes the outputs' folder, before there is anything to write.
+
+        Raises:
+          ValueError: An output's name is longer than the file system takes.
+        """
+        path = self.base
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for path in map(self.output, kinds):
+                with contextlib.suppress(FileNotFoundError):
+                    path.lstat()
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise ValueError(
+                f"{self.photo}: the name {path.name} would be too long for the file"
+                " system. Rename it."
+            ) from error
+
 
 def find_photos(
     names: Sequence[str], output: pathlib.Path, kinds: Sequence[str]
@@ -118,14 +140,16 @@ def find_photos(
     found: dict[pathlib.Path, pathlib.Path] = {}
     for name in names:
         path = pathlib.Path(name)
-        if path.is_dir():
+        # `os.path` takes what the system refuses (too long, links in a loop) for
+        # nothing; of `pathlib` it would stop all the others.
+        if os.path.isdir(path):
             inside = [each for each in sorted(path.rglob("*")) if _is_photo(each)]
             if not inside:
                 raise ValueError(
                     f"The folder {path} holds no photos. Correct its name."
                 )
             found |= {each: each.relative_to(path) for each in inside}
-        elif path.exists() or not glob.has_magic(name):
+        elif os.path.exists(path) or not glob.has_magic(name):
             # A file that is not there is told of when it is its turn.
             found[path] = pathlib.Path(path.name)
         else:
@@ -160,16 +184,16 @@ def _stem(path: pathlib.Path) -> str:
 
 
 def _require_apart(jobs: Sequence[Job], kinds: Sequence[str]) -> None:
-    inputs = {job.photo.resolve() for job in jobs}
+    inputs = {os.path.realpath(job.photo) for job in jobs}
     seen: dict[str, pathlib.Path] = {}
     for job in jobs:
         for path in map(job.output, kinds):
-            if path.resolve() in inputs:
+            if os.path.realpath(path) in inputs:
                 raise ValueError(
                     f"The output {path} would replace a photo of that name. Give"
                     " another --output."
                 )
-            if path.exists() and not is_marked(path, WRITER):
+            if os.path.exists(path) and not is_marked(path, WRITER):
                 raise ValueError(
                     f"{path} is there, and `unet-train predict` did not write it. Give"
                     " another --output, or move it away."

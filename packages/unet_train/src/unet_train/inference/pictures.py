@@ -8,6 +8,7 @@ is_marked(path, "unet-train predict")  # True
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import numpy as np
@@ -79,11 +80,16 @@ def write_png(
       writer: What `is_marked` knows it by.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    # Not named after the file, whose name may be as long as one can be.
+    partial = path.with_name(f".{os.getpid()}.partial")
     mark = PIL.PngImagePlugin.PngInfo()
     mark.add_text("Software", writer)
-    PIL.Image.fromarray(pixels).save(partial, format="PNG", pnginfo=mark)
-    partial.replace(path)
+    try:
+        PIL.Image.fromarray(pixels).save(partial, format="PNG", pnginfo=mark)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def is_marked(path: pathlib.Path, writer: str) -> bool:

@@ -221,12 +221,13 @@ def make_loss(spec: Part) -> Loss:
         probabilities where it could take logits.
     """
     given = {}
-    if isinstance(spec, dict) and "class_path" in spec:
-        made = find_object(spec["class_path"])
+    path = spec.get("class_path") if isinstance(spec, dict) else spec
+    if isinstance(path, str) and "." in path:
+        made = find_object(path)
         if isinstance(made, type) and issubclass(made, keras.losses.Loss):
             parameters = inspect.signature(made).parameters
             given = {"from_logits": True} if "from_logits" in parameters else {}
-    loss = make_part(spec, LOSSES, **given)
+    loss = make_part(spec, LOSSES, kinds=(Loss, keras.losses.Loss), **given)
     if isinstance(loss, keras.losses.Loss):
         return KerasLoss(loss)
     if not isinstance(loss, Loss):

@@ -29,7 +29,8 @@ def make_optimizer(options: TaskOptions, schedule: WarmUp) -> keras.Optimizer:
             else keras.optimizers.Adam(learning_rate)
         )
     }
-    optimizer = make_part(options.optimizer, known, learning_rate=schedule)
+    kinds = (keras.Optimizer,)
+    optimizer = make_part(options.optimizer, known, kinds=kinds, learning_rate=schedule)
     if not isinstance(optimizer, keras.Optimizer):
         raise ValueError(
             f"{options.optimizer} gives a {type(optimizer).__name__}, which is no Keras"
@@ -79,6 +80,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         self._rate: Callable[[tf.Tensor], tf.Tensor] = make_part(
             schedule,
             {"constant": lambda: self._constant, "cosine": lambda: self._cosine},
+            kinds=(keras.optimizers.schedules.LearningRateSchedule,),
         )
         if not callable(self._rate):
             raise ValueError(

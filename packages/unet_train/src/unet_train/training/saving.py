@@ -98,7 +98,7 @@ class Saver:
         except OSError as error:
             if or_fail:
                 raise
-            _LOG.warning("unet-train: %s Training goes on without it.", error)
+            _LOG.warning("%s Training goes on without it.", error)
             return None
 
     def restore(self, run: Run) -> None:
@@ -106,7 +106,7 @@ class Saver:
 
         def warn(path: pathlib.Path, error: ValueError) -> None:
             damaged.append(path)
-            _LOG.warning("unet-train: %s", error)
+            _LOG.warning("%s", error)
 
         damaged: list[pathlib.Path] = []
         state = self._checkpoints.restore_newest(run.task.tracked(), on_damaged=warn)
@@ -115,7 +115,7 @@ class Saver:
         if self._place.is_chief:
             for path in damaged:
                 aside = self._checkpoints.set_aside(path)
-                _LOG.warning("unet-train: it is now %s.", aside)
+                _LOG.warning("it is now %s.", aside)
         run.step, run.seconds = state["step"], state["seconds"]
         run.seconds_a_step = state["seconds_a_step"]
         run.evaluated_step = state["evaluated_step"]
