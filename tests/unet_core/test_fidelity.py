@@ -1,4 +1,4 @@
-"""The graph against the paper's figure 1, and `summary` against the graph."""
+"""The graph against the paper's figure 1, and `Summary` against the graph."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from unet_core import Geometry, UNetConfig, build_unet, presets, summary
+from unet_core import Geometry, Summary, UNetConfig, build_unet, presets
 
 
 def count(variables):
@@ -159,7 +159,7 @@ def test_summary_against_the_graph(config):
     geometry = Geometry.of(config)
     sides = [geometry.nearest_valid_sizes(side)[1] for side in (400, 300)]
     shape = (1, *sides, config.input_channels)
-    found = summary(config, tuple(sides))
+    found = Summary.of(config, tuple(sides))
     assert found.parameters == count(model.weights)
     assert found.trainable == count(model.trainable_variables)
     assert found.forward_gflop == pytest.approx(flops_of(model, shape) / 1e9)
@@ -170,27 +170,27 @@ def test_summary_against_the_graph(config):
 
 
 def test_summary_of_the_original():
-    text = str(summary(UNetConfig(), 572))
+    text = str(Summary.of(UNetConfig(), 572))
     assert "301.6 GFLOP forward, 903.6 GFLOP a training step" in text
     with pytest.raises(ValueError, match="Nearest valid: 588 and 604"):
-        summary(UNetConfig(), 600)
+        Summary.of(UNetConfig(), 600)
 
 
 def test_summary_takes_what_the_model_takes():
-    assert summary("paper", 572) == summary(presets.paper(), (572, 572))
+    assert Summary.of("paper", 572) == Summary.of(presets.paper(), (572, 572))
     # Numbers of numpy would overflow.
     size = (np.int32(5724), np.int32(5724))
-    assert summary("original", size).forward_gflop == pytest.approx(46_108, abs=1)
+    assert Summary.of("original", size).forward_gflop == pytest.approx(46_108, abs=1)
     for no_size in (572.0, "572", (572, 572.0), None):
         with pytest.raises(ValueError, match="`size` must be a whole number"):
-            summary("original", no_size)
+            Summary.of("original", no_size)
     for no_size in ((572, 572, 3), [572]):
         with pytest.raises(ValueError, match="one number, or height and width"):
-            summary("original", no_size)
+            Summary.of("original", no_size)
 
 
 def test_training_work_is_three_times_the_forward_but_for_the_image():
     config = dataclasses.replace(UNetConfig(), base_filters=8)
-    found = summary(config, 572)
+    found = Summary.of(config, 572)
     first = 2 * 570 * 570 * 9 * 3 * 8 / 1e9
     assert found.train_gflop == pytest.approx(3 * found.forward_gflop - first)

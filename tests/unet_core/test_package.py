@@ -1,5 +1,6 @@
 """What the package offers, and what importing it costs."""
 
+import importlib
 import pathlib
 import re
 import subprocess
@@ -23,16 +24,24 @@ def test_public_names():
         "predict_image",
         "presets",
         "read_geometry",
-        "summary",
     ]
     assert all(hasattr(unet_core, name) for name in unet_core.__all__)
+
+
+def test_modules_are_not_hidden_by_what_they_hold():
+    folder = pathlib.Path(unet_core.__file__).parent
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert "summary" in names
+    for name in names:
+        module = importlib.import_module(f"unet_core.{name}")
+        assert getattr(unet_core, name) is module
 
 
 def test_import_and_geometry_need_no_tensorflow():
     program = (
         "import sys, unet_core\n"
         "assert unet_core.Geometry().output_size(572) == 388\n"
-        "assert unet_core.summary(unet_core.presets.paper(), 572).parameters > 3e7\n"
+        "assert unet_core.Summary.of('paper', 572).parameters > 3e7\n"
         "assert unet_core.UNetConfig().depth == 4\n"
         "heavy = {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -1,6 +1,6 @@
 """What a network costs, from its options alone: parameters, work, memory.
 
->>> print(summary(UNetConfig(), 572))
+>>> print(Summary.of("original", 572))
 input 572 x 572 x 3, output 388 x 388 x 1
 31,059,137 parameters, of which 31,045,441 are trained
 301.6 GFLOP forward, 903.6 GFLOP a training step, an image
@@ -12,6 +12,7 @@ which are nearly all of the work.
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Self
 
 from unet_core.config import UNetConfig, whole_number
 from unet_core.geometry import Geometry
@@ -43,6 +44,43 @@ class Summary:
     train_gflop: float
     activation_mb: float
 
+    @classmethod
+    def of(cls, config: UNetConfig | str, size: int | tuple[int, int]) -> Self:
+        """Counts a network without building it.
+
+        Args:
+          config: Its options, or the name of a preset.
+          size: Of a square input, or height and width, in pixels: valid sizes.
+
+        Raises:
+          ValueError: The size does not fit the network, or there is no such preset.
+        """
+        if isinstance(config, str):
+            config = find_preset(config)
+        sides = size if isinstance(size, tuple | list) else (size, size)
+        if len(sides) != 2:
+            raise ValueError(
+                f"`size` must be one number, or height and width. Received: {size!r}"
+            )
+        height, width = (whole_number("size", side, 1) for side in sides)
+        output = Geometry.of(config).output_shape(height, width)
+        layers = list(_Walk(config, height, width).layers())
+        forward = sum(layer.multiplications for layer in layers)
+        of_weights = forward
+        of_activations = sum(
+            layer.multiplications for layer in layers if not layer.sees_image
+        )
+        trainable = sum(layer.weights for layer in layers)
+        return cls(
+            input_shape=(height, width, config.input_channels),
+            output_shape=(*output, config.classes),
+            parameters=trainable + sum(layer.statistics for layer in layers),
+            trainable=trainable,
+            forward_gflop=2 * forward / 1e9,
+            train_gflop=2 * (forward + of_weights + of_activations) / 1e9,
+            activation_mb=4 * sum(layer.values for layer in layers) / 1e6,
+        )
+
     def __str__(self) -> str:
         """Four lines for people."""
         image, logits = (
@@ -57,43 +95,6 @@ class Summary:
             f"{self.activation_mb:,.0f} MB of activations in training, an image, in"
             " float32"
         )
-
-
-def summary(config: UNetConfig | str, size: int | tuple[int, int]) -> Summary:
-    """Counts a network without building it.
-
-    Args:
-      config: Its options, or the name of a preset.
-      size: Of a square input, or height and width, in pixels: valid sizes.
-
-    Raises:
-      ValueError: The size does not fit the network, or there is no such preset.
-    """
-    if isinstance(config, str):
-        config = find_preset(config)
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(
-            f"`size` must be one number, or height and width. Received: {size!r}"
-        )
-    height, width = (whole_number("size", side, 1) for side in sides)
-    output = Geometry.of(config).output_shape(height, width)
-    layers = list(_Walk(config, height, width).layers())
-    forward = sum(layer.multiplications for layer in layers)
-    of_weights = forward
-    of_activations = sum(
-        layer.multiplications for layer in layers if not layer.sees_image
-    )
-    trainable = sum(layer.weights for layer in layers)
-    return Summary(
-        input_shape=(height, width, config.input_channels),
-        output_shape=(*output, config.classes),
-        parameters=trainable + sum(layer.statistics for layer in layers),
-        trainable=trainable,
-        forward_gflop=2 * forward / 1e9,
-        train_gflop=2 * (forward + of_weights + of_activations) / 1e9,
-        activation_mb=4 * sum(layer.values for layer in layers) / 1e6,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
