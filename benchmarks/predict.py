@@ -1,4 +1,4 @@
-"""Whole photos and tiles at the `original` preset, against the machine and PyTorch.
+"""Whole photos and tiles at the preset `blog_2018`, against the machine and PyTorch.
 
     pip install torch
     python benchmarks/predict.py [--megapixels 12] [--precisions float32 bfloat16]
@@ -26,7 +26,7 @@ import tensorflow as tf
 from unet_core import Geometry, Summary, TiledPredictor, build_unet, presets
 from unet_core.tile_plan import TilePlan
 
-CONFIG = presets.original()
+CONFIG = presets.blog_2018()
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ def test_parameters_of_the_paper():
     assert count(build_unet("paper").weights) == 31_030_658
 
 
-def test_parameters_of_the_original():
-    model = build_unet("original")
+def test_parameters_of_the_blog_post():
+    model = build_unet("blog_2018")
     assert count(model.trainable_variables) == 31_045_441
     assert count(model.non_trainable_variables) == 13_696
 
@@ -169,7 +169,7 @@ def test_summary_against_the_graph(config):
     assert found.output_shape == (*map(geometry.output_size, sides), config.classes)
 
 
-def test_summary_of_the_original():
+def test_summary_of_the_blog_post():
     text = str(Summary.of(UNetConfig(), 572))
     assert "301.6 GFLOP forward, 903.6 GFLOP a training step" in text
     with pytest.raises(ValueError, match="Nearest valid: 588 and 604"):
@@ -180,13 +180,13 @@ def test_summary_takes_what_the_model_takes():
     assert Summary.of("paper", 572) == Summary.of(presets.paper(), (572, 572))
     # Numbers of numpy would overflow.
     size = (np.int32(5724), np.int32(5724))
-    assert Summary.of("original", size).forward_gflop == pytest.approx(46_108, abs=1)
+    assert Summary.of("blog_2018", size).forward_gflop == pytest.approx(46_108, abs=1)
     for no_size in (572.0, "572", (572, 572.0), None):
         with pytest.raises(ValueError, match="`size` must be a whole number"):
-            Summary.of("original", no_size)
+            Summary.of("blog_2018", no_size)
     for no_size in ((572, 572, 3), [572]):
         with pytest.raises(ValueError, match="one number, or height and width"):
-            Summary.of("original", no_size)
+            Summary.of("blog_2018", no_size)
 
 
 def test_training_work_is_three_times_the_forward_but_for_the_image():

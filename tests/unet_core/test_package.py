@@ -58,7 +58,7 @@ def code_of(path):
 def test_the_readme_runs_as_it_stands(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "photo.jpg")
-    unet_core.build_unet("original").save_weights(tmp_path / "cats.weights.h5")
+    unet_core.build_unet("blog_2018").save_weights(tmp_path / "cats.weights.h5")
     program = code_of(ROOT / "packages" / "unet_core" / "README.md")
     program += "\nassert mask.shape == (40, 60)"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -3,7 +3,7 @@
 ```python
 from unet_core import build_unet, predict_image
 
-model = build_unet("original")  # A keras.Model that returns logits.
+model = build_unet("blog_2018")  # A keras.Model that returns logits.
 probabilities = predict_image(model, photo)  # uint8 [H, W, 3] -> float32 [H, W, 1].
 ```
 

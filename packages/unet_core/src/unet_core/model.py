@@ -1,7 +1,7 @@
 """The U-Net of Ronneberger, Fischer and Brox (2015), as a Keras functional model.
 
 ```python
-model = build_unet("original")
+model = build_unet("blog_2018")
 logits = model(images)  # [N, 572, 572, 3] of 0..255 -> [N, 388, 388, 1]
 ```
 """
@@ -24,7 +24,7 @@ def build_unet(
     """Builds the graph of figure 1: down on the left, up on the right.
 
     Args:
-      config: Options, or the name of a preset; None means the defaults, "original".
+      config: Options, or the name of a preset; None means the defaults, "blog_2018".
       dtype: Keras dtype policy, such as "float32" or "mixed_bfloat16"; None means the
         global policy. Pixels are scaled and logits computed in float32 in any case.
 

@@ -1,6 +1,6 @@
 """What a network costs, from its options alone: parameters, work, memory.
 
->>> print(Summary.of("original", 572))
+>>> print(Summary.of("blog_2018", 572))
 input 572 x 572 x 3, output 388 x 388 x 1
 31,059,137 parameters, of which 31,045,441 are trained
 301.6 GFLOP forward, 903.6 GFLOP a training step, an image
