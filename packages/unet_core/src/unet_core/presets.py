@@ -21,7 +21,8 @@ def paper() -> UNetConfig:
     Grey input, two classes, no norm, He initialisation, dropout at the end of the
     contracting path. Deviations: the graph scales pixel values 0..255 to -1..1, which
     the paper leaves open; the share of dropout, 0.5, is not in the paper; biases start
-    at 0.
+    at 0; weights are drawn from a normal distribution cut off at 2 standard deviations
+    and scaled to that of the paper, as Keras's "he_normal" is, not from the whole one.
     """
     return UNetConfig(input_channels=1, classes=2, norm="none", dropout=0.5)
 
