@@ -1,4 +1,4 @@
-"""Whole photos and tiles at the `original` preset, against the machine and PyTorch.
+"""Whole photos and tiles at the preset `blog_2018`, against the machine and PyTorch.
 
     pip install torch
     python benchmarks/predict.py [--megapixels 12] [--precisions float32 bfloat16]
@@ -23,10 +23,10 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from unet_core import Geometry, TiledPredictor, build_unet, presets, summary
+from unet_core import Geometry, Summary, TiledPredictor, build_unet, presets
 from unet_core.tile_plan import TilePlan
 
-CONFIG = presets.original()
+CONFIG = presets.blog_2018()
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
     dtype = precision if precision == "float32" else f"mixed_{precision}"
     model = build_unet(CONFIG, dtype=dtype)
     tile = np.random.default_rng(0).integers(0, 256, (1, 572, 572, 3), np.uint8)
-    work = summary(CONFIG, 572).forward_gflop
+    work = Summary.of(CONFIG, 572).forward_gflop
     turns: dict[str, Callable[[], object]] = {"peak": matrix_product(precision)}
     forward = TiledPredictor(model)._probabilities
     turns["ours"] = lambda: forward(tile).numpy()
@@ -80,10 +80,10 @@ def measure(precision: str, options: argparse.Namespace) -> dict[str, Any]:
     elapsed = time.perf_counter() - start
     assert mask.shape == image.shape[:2]
     plan = predictor._plan(*image.shape[:2])
-    executed = plan.count * summary(CONFIG, (plan.height, plan.width)).forward_gflop
+    executed = plan.count * Summary.of(CONFIG, (plan.height, plan.width)).forward_gflop
     geometry = Geometry.of(CONFIG)
     whole = tuple(map(geometry.valid_size_for_output, image.shape[:2]))
-    needed = summary(CONFIG, (whole[0], whole[1])).forward_gflop
+    needed = Summary.of(CONFIG, (whole[0], whole[1])).forward_gflop
     found |= {
         "photo_seconds": round(elapsed, 1),
         "photo_tiles": [plan.count, plan.height, plan.width],

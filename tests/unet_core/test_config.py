@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from unet_core import Geometry, UNetConfig, build_unet, presets
+from unet_core import Geometry, Summary, UNetConfig, build_unet, presets
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,21 @@ def test_an_activation_that_keras_does_not_know():
 
 
 def test_presets_by_name():
-    assert presets.find_preset("original") == UNetConfig()
+    assert presets.find_preset("blog_2018") == UNetConfig()
     with pytest.raises(ValueError, match=r"No preset is named 'big'. .*'paper'"):
         build_unet("big")
     for other in (presets.small, {"depth": 3}, 4):
         with pytest.raises(TypeError, match="a UNetConfig or the name of a preset"):
             build_unet(other)
     assert all(presets.PRESETS[name].__doc__ for name in presets.PRESETS)
+
+
+def test_a_former_name_still_finds_its_preset():
+    assert "original" not in presets.PRESETS
+    renamed = "'original' is now 'blog_2018'.*\"paper\". Use the new name"
+    for find in (presets.find_preset, lambda name: Summary.of(name, 572)):
+        with pytest.warns(FutureWarning, match=renamed):
+            found = find("original")
+        assert found == find("blog_2018")
+    with pytest.warns(FutureWarning, match=renamed):
+        build_unet("original")

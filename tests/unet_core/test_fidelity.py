@@ -1,4 +1,4 @@
-"""The graph against the paper's figure 1, and `summary` against the graph."""
+"""The graph against the paper's figure 1, and `Summary` against the graph."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from unet_core import Geometry, UNetConfig, build_unet, presets, summary
+from unet_core import Geometry, Summary, UNetConfig, build_unet, presets
 
 
 def count(variables):
@@ -17,8 +17,8 @@ def test_parameters_of_the_paper():
     assert count(build_unet("paper").weights) == 31_030_658
 
 
-def test_parameters_of_the_original():
-    model = build_unet("original")
+def test_parameters_of_the_blog_post():
+    model = build_unet("blog_2018")
     assert count(model.trainable_variables) == 31_045_441
     assert count(model.non_trainable_variables) == 13_696
 
@@ -116,6 +116,8 @@ def test_initial_weights_have_variance_2_by_n(upsampling):
         kernel = layer.kernel.numpy()
         assert abs(kernel.std() / np.sqrt(2 / values) - 1) < 0.03, name
         assert abs(kernel.mean()) < 0.02 * kernel.std()
+        # Of Keras, not of the paper: cut off at two standard deviations, then scaled.
+        assert 2.2 < np.abs(kernel).max() / np.sqrt(2 / values) < 2.3
         assert not layer.bias.numpy().any()
 
 
@@ -159,7 +161,7 @@ def test_summary_against_the_graph(config):
     geometry = Geometry.of(config)
     sides = [geometry.nearest_valid_sizes(side)[1] for side in (400, 300)]
     shape = (1, *sides, config.input_channels)
-    found = summary(config, tuple(sides))
+    found = Summary.of(config, tuple(sides))
     assert found.parameters == count(model.weights)
     assert found.trainable == count(model.trainable_variables)
     assert found.forward_gflop == pytest.approx(flops_of(model, shape) / 1e9)
@@ -169,28 +171,28 @@ def test_summary_against_the_graph(config):
     assert found.output_shape == (*map(geometry.output_size, sides), config.classes)
 
 
-def test_summary_of_the_original():
-    text = str(summary(UNetConfig(), 572))
+def test_summary_of_the_blog_post():
+    text = str(Summary.of(UNetConfig(), 572))
     assert "301.6 GFLOP forward, 903.6 GFLOP a training step" in text
     with pytest.raises(ValueError, match="Nearest valid: 588 and 604"):
-        summary(UNetConfig(), 600)
+        Summary.of(UNetConfig(), 600)
 
 
 def test_summary_takes_what_the_model_takes():
-    assert summary("paper", 572) == summary(presets.paper(), (572, 572))
+    assert Summary.of("paper", 572) == Summary.of(presets.paper(), (572, 572))
     # Numbers of numpy would overflow.
     size = (np.int32(5724), np.int32(5724))
-    assert summary("original", size).forward_gflop == pytest.approx(46_108, abs=1)
+    assert Summary.of("blog_2018", size).forward_gflop == pytest.approx(46_108, abs=1)
     for no_size in (572.0, "572", (572, 572.0), None):
         with pytest.raises(ValueError, match="`size` must be a whole number"):
-            summary("original", no_size)
+            Summary.of("blog_2018", no_size)
     for no_size in ((572, 572, 3), [572]):
         with pytest.raises(ValueError, match="one number, or height and width"):
-            summary("original", no_size)
+            Summary.of("blog_2018", no_size)
 
 
 def test_training_work_is_three_times_the_forward_but_for_the_image():
     config = dataclasses.replace(UNetConfig(), base_filters=8)
-    found = summary(config, 572)
+    found = Summary.of(config, 572)
     first = 2 * 570 * 570 * 9 * 3 * 8 / 1e9
     assert found.train_gflop == pytest.approx(3 * found.forward_gflop - first)

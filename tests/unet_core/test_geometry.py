@@ -4,7 +4,6 @@ import collections
 import doctest
 import functools
 import itertools
-import sys
 
 import keras
 import numpy as np
@@ -13,7 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_core import Geometry, UNetConfig, build_unet, read_geometry
+from unet_core import Geometry, UNetConfig, build_unet, read_geometry, stages, summary
+from unet_core import geometry as geometry_module
 
 KINDS = list(itertools.product(["valid", "same"], ["transposed", "resize"]))
 geometries = st.builds(
@@ -59,6 +59,21 @@ def test_numbers_of_the_paper():
     assert paper.nearest_valid_sizes(100) == (None, 188)
     assert paper.valid_size_for_output(388) == 572
     assert paper.valid_size_for_output(389) == 588
+
+
+@pytest.mark.parametrize("depth", range(1, 9))
+def test_closed_forms(depth):
+    """Those of the documentation."""
+    step = 2**depth
+    for upsampling, cells, less in (("transposed", 6, 4), ("resize", 7, 5)):
+        margin = cells * step - less
+        valid = Geometry(depth, "valid", upsampling)
+        same = Geometry(depth, "same", upsampling)
+        assert (valid.margin, same.margin) == (margin, 0)
+        assert (valid.step, same.step) == (step, step)
+        assert (valid.smallest_valid_size + 4) % step == 0
+        assert same.smallest_valid_size == step
+        assert valid.halo == same.halo == margin + step - 1
 
 
 @pytest.mark.parametrize(("padding", "upsampling"), KINDS)
@@ -275,11 +290,8 @@ def test_receptive_field_of_the_paper():
     assert Geometry().receptive_field(0) == range(-92, 96)
 
 
-def test_examples_in_docstrings():
-    import unet_core.geometry
-    import unet_core.summary  # noqa: F401
-
-    for name in ("unet_core.geometry", "unet_core.summary"):
-        results = doctest.testmod(sys.modules[name])
-        assert results.attempted
-        assert not results.failed
+@pytest.mark.parametrize("module", [geometry_module, stages, summary])
+def test_examples_in_docstrings(module):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed

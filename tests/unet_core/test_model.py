@@ -25,9 +25,9 @@ def test_uint8_and_float_images_agree():
     np.testing.assert_array_equal(model(image), model(image.astype(np.float32)))
 
 
-def test_the_default_is_the_original():
+def test_the_default_is_the_blog_post():
     names = [layer.name for layer in build_unet().layers]
-    assert names == [layer.name for layer in build_unet("original").layers]
+    assert names == [layer.name for layer in build_unet("blog_2018").layers]
 
 
 def test_geometry_is_read_off_any_network_of_the_table(light_config):

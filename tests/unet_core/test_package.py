@@ -1,5 +1,6 @@
 """What the package offers, and what importing it costs."""
 
+import importlib
 import pathlib
 import re
 import subprocess
@@ -23,16 +24,24 @@ def test_public_names():
         "predict_image",
         "presets",
         "read_geometry",
-        "summary",
     ]
     assert all(hasattr(unet_core, name) for name in unet_core.__all__)
+
+
+def test_modules_are_not_hidden_by_what_they_hold():
+    folder = pathlib.Path(unet_core.__file__).parent
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert "summary" in names
+    for name in names:
+        module = importlib.import_module(f"unet_core.{name}")
+        assert getattr(unet_core, name) is module
 
 
 def test_import_and_geometry_need_no_tensorflow():
     program = (
         "import sys, unet_core\n"
         "assert unet_core.Geometry().output_size(572) == 388\n"
-        "assert unet_core.summary(unet_core.presets.paper(), 572).parameters > 3e7\n"
+        "assert unet_core.Summary.of('paper', 572).parameters > 3e7\n"
         "assert unet_core.UNetConfig().depth == 4\n"
         "heavy = {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -49,7 +58,7 @@ def code_of(path):
 def test_the_readme_runs_as_it_stands(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "photo.jpg")
-    unet_core.build_unet("original").save_weights(tmp_path / "cats.weights.h5")
+    unet_core.build_unet("blog_2018").save_weights(tmp_path / "cats.weights.h5")
     program = code_of(ROOT / "packages" / "unet_core" / "README.md")
     program += "\nassert mask.shape == (40, 60)"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -3,7 +3,7 @@
 ```python
 from unet_core import build_unet, predict_image
 
-model = build_unet("original")  # A keras.Model that returns logits.
+model = build_unet("blog_2018")  # A keras.Model that returns logits.
 probabilities = predict_image(model, photo)  # uint8 [H, W, 3] -> float32 [H, W, 1].
 ```
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unet_core import presets
 from unet_core.config import UNetConfig
 from unet_core.geometry import Geometry
-from unet_core.summary import Summary, summary
+from unet_core.summary import Summary
 
 if TYPE_CHECKING:
     from unet_core.model import build_unet, read_geometry
@@ -31,7 +31,6 @@ __all__ = [
     "predict_image",
     "presets",
     "read_geometry",
-    "summary",
 ]
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ Upsampling = Literal["transposed", "resize"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """What to build. The defaults are the network of the original system (2018).
+    """What to build. The defaults are the preset "blog_2018".
 
     `unet_core.presets` has named ones, among them the paper's network.
 

@@ -15,20 +15,17 @@ A size is the height or the width of an image, in pixels; the two are independen
 The label of an output is the mask without its margin:
 `mask[:, margin:-margin, margin:-margin]` (with padding "same" the mask as it is).
 
-All follows from two facts. Every stage has two 3x3 convolutions, which with padding
-"valid" take 4 pixels off a length; and a pooling needs an even length. Going up
-from a bottom of b pixels gives an output of 2^depth * (b - 4) + 4, going down to it
-takes an input of 2^depth * (b + 8) - 4. Where up-sampling is by resizing, its 3x3
-convolution takes another 2 pixels off at each level on the way up.
+All follows from what each operation of `stages.py` does to a length. An unpadded
+convolution 3x3 takes off 2 pixels, which are worth more of the image the further down
+it is; a pooling needs an even length.
 """
 
 import dataclasses
-from typing import Self, get_args
+import functools
+from typing import Self
 
-from unet_core.config import Padding, UNetConfig, Upsampling, whole_number
-
-# What the two 3x3 convolutions of a stage take off a length.
-_STAGE_TAKES = 4
+from unet_core.config import Padding, UNetConfig, Upsampling
+from unet_core.stages import Network, Operation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +48,8 @@ class Geometry:
         Raises:
           ValueError: An attribute has an impossible value.
         """
-        object.__setattr__(self, "depth", whole_number("depth", self.depth, 1))
-        for name, kind in (("padding", Padding), ("upsampling", Upsampling)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(
-                    f"`{name}` must be one of {list(get_args(kind))}. Received:"
-                    f" {getattr(self, name)!r}"
-                )
+        config = UNetConfig(**dataclasses.asdict(self))
+        object.__setattr__(self, "depth", config.depth)  # No number of numpy.
 
     @classmethod
     def of(cls, config: UNetConfig) -> Self:
@@ -71,7 +63,7 @@ class Geometry:
         Tiles that start a multiple of this apart see the same pooling grid; any other
         shift gives other outputs for the same pixel.
         """
-        return 2**self.depth
+        return self._bottom.pixel
 
     @property
     def margin(self) -> int:
@@ -79,7 +71,7 @@ class Geometry:
 
         6 * 2^depth - 4 for "valid" (7 * 2^depth - 5 if resized), 0 for "same".
         """
-        return 0 if self.padding == "same" else self._margin(self.depth)
+        return self._network.outputs[0].margin
 
     @property
     def halo(self) -> int:
@@ -88,7 +80,8 @@ class Geometry:
         The margin that "valid" padding has, and the rest of the pooling cell that the
         output pixel lies in.
         """
-        return self._margin(self.depth) + self.step - 1
+        places = enumerate(self._fields)
+        return max(max(at - seen[0], seen[-1] - at) for at, seen in places)
 
     @property
     def seam(self) -> int:
@@ -105,25 +98,22 @@ class Geometry:
     def crop_sizes(self) -> tuple[int, ...]:
         """Pixels at each border that "copy and crop" takes off a skip, top level first.
 
-        What lies below a skip is a U-Net of smaller depth without the stage's own four
-        convolutions. The crops do not depend on the size of the input.
+        They do not depend on the size of the input.
         """
-        if self.padding == "same":
-            return (0,) * self.depth
-        levels = range(self.depth)
-        return tuple(
-            self._margin(self.depth - level) - _STAGE_TAKES for level in levels
-        )
+        operations = reversed(self._network.operations)
+        crops = [-each.window.pad for each in operations if each.layer == "Cropping2D"]
+        return tuple(crops) or (0,) * self.depth
 
     @property
     def smallest_valid_size(self) -> int:
         """The smallest size of an input that leaves an output, in pixels."""
-        needed = 2 * self.margin + 1
-        return _round_up(needed + self._rest, self.step) - self._rest
+        lost = 2 * self._bottom.margin
+        return lost + _round_up(2 * self.margin + 1 - lost, self.step)
 
     def is_valid_size(self, size: int) -> bool:
         """Whether every pooling meets an even length and some output is left."""
-        return (size + self._rest) % self.step == 0 and size > 2 * self.margin
+        lost = 2 * self._bottom.margin
+        return (size - lost) % self.step == 0 and size > 2 * self.margin
 
     def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
         """The largest valid size up to `size` (None if there is none), and the next.
@@ -177,10 +167,7 @@ class Geometry:
                 f" Received: {level!r}"
             )
         self._refuse({"size": size})
-        takes = 0 if self.padding == "same" else _STAGE_TAKES
-        for _ in range(level):
-            size = (size - takes) // 2
-        return size - 2 * takes - 2 * self.crop_sizes[level]
+        return self._network.outputs[level].size(size)
 
     def valid_size_for_output(self, size: int) -> int:
         """The smallest valid input size whose output has at least `size` pixels."""
@@ -198,29 +185,39 @@ class Geometry:
           mirrored from it, or zero with padding "same". It is the same for all pixels
           of a pooling cell of `step` pixels but for its place in that cell.
         """
-        # From the output back to the input along the deepest path, the widest. Without
-        # padding a tensor begins where its first output does, so that a convolution
-        # reaches to the right alone; with it, to both sides.
-        left = 0 if self.padding == "valid" else 1
-        first = last = pixel
-        for _ in range(self.depth):
-            reach = _STAGE_TAKES + self._up_takes
-            first, last = first - left * reach // 2, last + reach - left * reach // 2
-            first, last = first // 2, last // 2
-        half = left * _STAGE_TAKES // 2
-        first, last = first - half, last + _STAGE_TAKES - half
-        for _ in range(self.depth):
-            first, last = 2 * first - half, 2 * last + 1 + _STAGE_TAKES - half
-        return range(first - self.margin, last - self.margin + 1)
+        field = self._fields[pixel % self.step]
+        cell = pixel - pixel % self.step
+        return range(field.start + cell, field.stop + cell)
 
-    @property
-    def _rest(self) -> int:
-        """What is missing to the next multiple of `step`, for valid sizes."""
-        return 0 if self.padding == "same" else _STAGE_TAKES
+    @functools.cached_property
+    def _network(self) -> Network:
+        """With a head on each level; its other options change no size."""
+        heads = self.depth - 1
+        return Network(UNetConfig(**dataclasses.asdict(self), deep_supervision=heads))
 
-    @property
-    def _up_takes(self) -> int:
-        return 2 if self.upsampling == "resize" else 0
+    @functools.cached_property
+    def _bottom(self) -> Operation:
+        """The last pooling: if an input gives it whole pixels, then all."""
+        return max(self._network.operations, key=lambda each: each.pixel)
+
+    @functools.cached_property
+    def _fields(self) -> list[range]:
+        """The receptive fields of the first `step` pixels of the output."""
+        return [self._field(pixel) for pixel in range(self.step)]
+
+    def _field(self, pixel: int) -> range:
+        """From the output back to the image, along all paths."""
+        needed = {self._network.outputs[0]: range(pixel, pixel + 1)}
+        for operation in reversed(self._network.operations):
+            if operation not in needed:
+                continue  # Of another head.
+            seen = operation.seen(needed[operation])
+            for source in operation.sources:
+                also = needed.get(source, seen)
+                first, end = min(seen.start, also.start), max(seen.stop, also.stop)
+                needed[source] = range(first, end)
+        # The last to be visited is the first of all, which takes the image.
+        return range(seen.start - self.margin, seen.stop - self.margin)
 
     def _refuse(self, sizes: dict[str, int]) -> None:
         """Raises a ValueError if one of these does not fit, under its name."""
@@ -235,13 +232,6 @@ class Geometry:
                 f"A U-Net of depth {self.depth} with {self.padding} padding takes no"
                 f" input of {', nor of '.join(faults)}. Crop or pad the image to that."
             )
-
-    def _margin(self, depth: int) -> int:
-        """Half of what an unpadded U-Net of this depth takes off a length."""
-        on_the_way_down = _STAGE_TAKES * (2**depth - 1)
-        bottom = _STAGE_TAKES * 2**depth
-        on_the_way_up = (_STAGE_TAKES + self._up_takes) * (2**depth - 1)
-        return (on_the_way_down + bottom + on_the_way_up) // 2
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -1,7 +1,7 @@
 """The U-Net of Ronneberger, Fischer and Brox (2015), as a Keras functional model.
 
 ```python
-model = build_unet("original")
+model = build_unet("blog_2018")
 logits = model(images)  # [N, 572, 572, 3] of 0..255 -> [N, 388, 388, 1]
 ```
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
-from unet_core.blocks import Blocks
 from unet_core.config import UNetConfig
 from unet_core.geometry import Geometry
 from unet_core.presets import find_preset
+from unet_core.stages import Network, Operation
 
 
 def build_unet(
@@ -24,7 +24,7 @@ def build_unet(
     """Builds the graph of figure 1: down on the left, up on the right.
 
     Args:
-      config: Options, or the name of a preset; None means the defaults, "original".
+      config: Options, or the name of a preset; None means the defaults, "blog_2018".
       dtype: Keras dtype policy, such as "float32" or "mixed_bfloat16"; None means the
         global policy. Pixels are scaled and logits computed in float32 in any case.
 
@@ -48,43 +48,23 @@ def build_unet(
             "`config` must be a UNetConfig or the name of a preset. Received:"
             f" {config!r}"
         )
-    block = Blocks(config, dtype)
-    filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
-    geometry = Geometry.of(config)
-    crops = geometry.crop_sizes
-    levels = range(config.depth)
-
+    network = Network(config)
     image = keras.Input((None, None, config.input_channels), name="image")
-    x = keras.layers.Rescaling(1 / 127.5, -1.0, name="rescale", dtype="float32")(image)
+    tensors: dict[Operation, Any] = {}
+    for operation in network.operations:
+        options = {"name": operation.name, "dtype": dtype, **operation.options}
+        layer = getattr(keras.layers, operation.layer)(**options)
+        sources = [tensors[each] for each in operation.sources] or [image]
+        tensors[operation] = layer(sources if len(sources) > 1 else sources[0])
 
-    skips = []
-    for level in levels:
-        stage = f"encoder_{level}"
-        x = block.convolutions(x, filters[level], stage)
-        if level == levels[-1]:
-            x = block.dropout(x, stage)
-        skips.append(x)
-        x = block.max_pool(x, stage)
-
-    x = block.convolutions(x, filters[-1], "bottleneck")
-    x = block.dropout(x, "bottleneck")
-
-    heads = []
-    for level in reversed(levels):
-        stage = f"decoder_{level}"
-        x = block.up_convolution(x, filters[level], stage)
-        x = block.copy_and_crop(skips[level], x, crops[level], stage)
-        x = block.convolutions(x, filters[level], stage)
-        if level == 0:
-            heads.append(block.logits(x, "logits"))
-        elif level <= config.deep_supervision:
-            heads.append(block.logits(x, f"logits_{level}"))
-
-    outputs = heads[::-1] if config.deep_supervision else heads[0]
+    logits = [tensors[each] for each in network.outputs]
+    outputs = logits if config.deep_supervision else logits[0]
     model = keras.Model(image, outputs, name="unet")
     # On the instance, so that the class stays the stock one and a `.keras` file loads
     # without this package.
-    model.call = _checking_images(model.call, config.input_channels, geometry)
+    model.call = _checking_images(
+        model.call, config.input_channels, Geometry.of(config)
+    )
     return model
 
 
@@ -127,13 +107,9 @@ def read_geometry(model: keras.Model) -> Geometry:
             "`model` must be a Keras model, such as `unet_core.build_unet` gives."
             f" Received: {model!r}"
         )
+    kinds = keras.layers.MaxPooling2D, keras.layers.Conv2D, keras.layers.UpSampling2D
     pools, convolutions, resizes = (
-        [layer for layer in model.layers if isinstance(layer, kind)]
-        for kind in (
-            keras.layers.MaxPooling2D,
-            keras.layers.Conv2D,
-            keras.layers.UpSampling2D,
-        )
+        [layer for layer in model.layers if isinstance(layer, kind)] for kind in kinds
     )
     plain = all(each.strides == each.dilation_rate == (1, 1) for each in convolutions)
     halving = all(each.pool_size == each.strides == (2, 2) for each in pools)

@@ -1,6 +1,6 @@
 """What a network costs, from its options alone: parameters, work, memory.
 
->>> print(summary(UNetConfig(), 572))
+>>> print(Summary.of("blog_2018", 572))
 input 572 x 572 x 3, output 388 x 388 x 1
 31,059,137 parameters, of which 31,045,441 are trained
 301.6 GFLOP forward, 903.6 GFLOP a training step, an image
@@ -11,11 +11,14 @@ which are nearly all of the work.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from typing import Self
 
 from unet_core.config import UNetConfig, whole_number
 from unet_core.geometry import Geometry
 from unet_core.presets import find_preset
+from unet_core.stages import Network
+
+_NOT_KEPT = ("Rescaling", "Cropping2D", "Dropout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,54 @@ class Summary:
     train_gflop: float
     activation_mb: float
 
+    @classmethod
+    def of(cls, config: UNetConfig | str, size: int | tuple[int, int]) -> Self:
+        """Counts a network without building it.
+
+        Args:
+          config: Its options, or the name of a preset.
+          size: Of a square input, or height and width, in pixels: valid sizes.
+
+        Raises:
+          ValueError: The size does not fit the network, or there is no such preset.
+        """
+        if isinstance(config, str):
+            config = find_preset(config)
+        sides = size if isinstance(size, tuple | list) else (size, size)
+        if len(sides) != 2:
+            raise ValueError(
+                f"`size` must be one number, or height and width. Received: {size!r}"
+            )
+        height, width = (whole_number("size", side, 1) for side in sides)
+        output = Geometry.of(config).output_shape(height, width)
+        weights = statistics = kept = forward = of_the_image = 0
+        for operation in Network(config).operations:
+            channels, options = operation.channels, operation.options
+            pixels = operation.size(height) * operation.size(width)
+            if operation.layer not in _NOT_KEPT:
+                kept += pixels * channels
+            if operation.layer in ("Conv2D", "Conv2DTranspose"):
+                (source,) = operation.sources
+                kernel = options["kernel_size"] ** 2 * source.channels * channels
+                # An up-convolution lets one tap of its kernel into each output pixel.
+                work = pixels * kernel // options.get("strides", 1) ** 2
+                weights += kernel + channels
+                forward += work
+                of_the_image += 0 if source.sources else work
+            if operation.layer.endswith("Normalization"):
+                weights += 2 * channels
+            if operation.layer == "BatchNormalization":
+                statistics += 2 * channels
+        return cls(
+            input_shape=(height, width, config.input_channels),
+            output_shape=(*output, config.classes),
+            parameters=weights + statistics,
+            trainable=weights,
+            forward_gflop=2 * forward / 1e9,
+            train_gflop=2 * (3 * forward - of_the_image) / 1e9,
+            activation_mb=4 * kept / 1e6,
+        )
+
     def __str__(self) -> str:
         """Four lines for people."""
         image, logits = (
@@ -57,123 +108,3 @@ class Summary:
             f"{self.activation_mb:,.0f} MB of activations in training, an image, in"
             " float32"
         )
-
-
-def summary(config: UNetConfig | str, size: int | tuple[int, int]) -> Summary:
-    """Counts a network without building it.
-
-    Args:
-      config: Its options, or the name of a preset.
-      size: Of a square input, or height and width, in pixels: valid sizes.
-
-    Raises:
-      ValueError: The size does not fit the network, or there is no such preset.
-    """
-    if isinstance(config, str):
-        config = find_preset(config)
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(
-            f"`size` must be one number, or height and width. Received: {size!r}"
-        )
-    height, width = (whole_number("size", side, 1) for side in sides)
-    output = Geometry.of(config).output_shape(height, width)
-    layers = list(_Walk(config, height, width).layers())
-    forward = sum(layer.multiplications for layer in layers)
-    of_weights = forward
-    of_activations = sum(
-        layer.multiplications for layer in layers if not layer.sees_image
-    )
-    trainable = sum(layer.weights for layer in layers)
-    return Summary(
-        input_shape=(height, width, config.input_channels),
-        output_shape=(*output, config.classes),
-        parameters=trainable + sum(layer.statistics for layer in layers),
-        trainable=trainable,
-        forward_gflop=2 * forward / 1e9,
-        train_gflop=2 * (forward + of_weights + of_activations) / 1e9,
-        activation_mb=4 * sum(layer.values for layer in layers) / 1e6,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layer:
-    """Numbers in its output, and what it costs."""
-
-    values: int
-    weights: int = 0
-    statistics: int = 0
-    multiplications: int = 0
-    sees_image: bool = False
-
-
-class _Walk:
-    """Walks through the figure as `build_unet` does, with sides in place of tensors."""
-
-    def __init__(self, config: UNetConfig, height: int, width: int) -> None:
-        self._config = config
-        self._height, self._width, self._channels = height, width, config.input_channels
-        self._sees_image = True
-
-    def layers(self) -> Iterator[_Layer]:
-        config = self._config
-        filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
-        for level in range(config.depth):
-            yield from self._stage(filters[level])
-            self._height, self._width = self._height // 2, self._width // 2
-            yield self._plain()  # Pooling.
-        yield from self._stage(filters[-1])
-        for level in reversed(range(config.depth)):
-            self._height, self._width = 2 * self._height, 2 * self._width
-            if config.upsampling == "resize":
-                yield self._plain()
-                yield self._convolution(filters[level], side=3)
-            else:
-                # Each output pixel sees one tap of four.
-                yield self._convolution(filters[level], side=1, taps=4)
-            yield from self._norm()
-            self._channels = 2 * filters[level]
-            yield self._plain()  # Concatenation.
-            yield from self._stage(filters[level])
-            if level <= config.deep_supervision:
-                yield self._convolution(config.classes, side=1)
-                self._channels = filters[level]
-
-    def _stage(self, filters: int) -> Iterator[_Layer]:
-        before = self._height, self._width, self._channels, self._sees_image
-        for _ in range(2):
-            yield self._convolution(filters, side=3)
-            yield from self._norm()
-        if self._config.stochastic_depth:
-            after = self._height, self._width
-            self._height, self._width, self._channels, self._sees_image = before
-            yield self._convolution(filters, side=1)
-            self._height, self._width = after
-            yield self._plain()  # Addition.
-
-    def _convolution(self, filters: int, *, side: int, taps: int = 1) -> _Layer:
-        if self._config.padding == "valid":
-            self._height -= side - 1
-            self._width -= side - 1
-        kernel = side * side * self._channels * filters
-        pixels = self._height * self._width
-        layer = _Layer(
-            values=pixels * filters,
-            weights=taps * kernel + filters,
-            multiplications=pixels * kernel,
-            sees_image=self._sees_image,
-        )
-        self._channels, self._sees_image = filters, False
-        return layer
-
-    def _norm(self) -> Iterator[_Layer]:
-        if self._config.norm != "none":
-            moving = self._config.norm in ("batch", "sync_batch")
-            yield _Layer(
-                values=self._height * self._width * self._channels,
-                weights=2 * self._channels,
-                statistics=2 * self._channels if moving else 0,
-            )
-
-    def _plain(self) -> _Layer:
-        return _Layer(values=self._height * self._width * self._channels)
