@@ -65,7 +65,9 @@ class Evaluation:
         evaluation = cls(predictor.threshold)
         for example in examples:
             probabilities = predictor.probabilities(example.image)
-            evaluation.add(example.mask[..., 0], probabilities, example.id)
+            evaluation.add(
+                example.mask[..., 0], probabilities, example.id, example.name
+            )
         return evaluation
 
     def add(
@@ -73,6 +75,7 @@ class Evaluation:
         mask: npt.NDArray[np.uint8],
         probabilities: npt.NDArray[np.float32],
         id: str = "",
+        name: str = "",
     ) -> None:
         """Counts one image.
 
@@ -80,12 +83,21 @@ class Evaluation:
           mask: [H, W]: 0 background, 1 foreground, 255 ignored.
           probabilities: [H, W], of foreground, 0 to 1.
           id: Of the example.
+          name: Of its file.
         """
         predicted = probabilities >= self.threshold
         counts = PixelCounts()
         counts.add(mask, predicted)
-        numbers = (*dataclasses.astuple(counts), *boundary_counts(mask, predicted))
-        self.images.append(ImageCounts(id, *numbers))
+        near, either = boundary_counts(mask, predicted)
+        self.images.append(
+            ImageCounts(
+                id=id,
+                **dataclasses.asdict(counts),
+                boundary_intersection=near,
+                boundary_union=either,
+                name=name,
+            )
+        )
         curve = ThresholdCounts()
         curve.add(mask, probabilities)
         self._curves.append(curve)
