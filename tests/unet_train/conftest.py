@@ -65,6 +65,88 @@ class Discs(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": image, "segmentation_mask": mask, "image/id": index}
 
 
+class Shards(tfds.core.GeneratorBasedBuilder):
+    """Small images in twenty files a split, of which TFDS reads some in turns."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image(shape=(24, 24, 3), encoding_format="png")
+        mask = tfds.features.Image(shape=(24, 24, 1), encoding_format="png")
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": image,
+                    "segmentation_mask": mask,
+                    "image/filename": tfds.features.Text(),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: object) -> dict[str, object]:
+        return {
+            "train": self._generate_examples(range(700)),
+            "validation": self._generate_examples(range(700, 740)),
+        }
+
+    def _generate_examples(self, indices: range) -> Iterator[tuple[int, dict]]:
+        for index in indices:
+            image = np.full((24, 24, 3), [index // 256, index % 256, 0], np.uint8)
+            mask = np.zeros((24, 24, 1), np.uint8)
+            mask[: 1 + index % 20, :5] = 1
+            image[mask[..., 0] == 1, 2] = 200
+            name = f"photo_{index}.jpg"
+            yield (
+                index,
+                {"image": image, "segmentation_mask": mask, "image/filename": name},
+            )
+
+
+@pytest.fixture(scope="session")
+def shards_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("shards")
+    Shards(data_dir=folder).download_and_prepare(
+        download_config=tfds.download.DownloadConfig(num_shards=20)
+    )
+    return folder
+
+
+@pytest.fixture
+def make_shards(shards_dir):
+    from unet_train import SegmentationData
+
+    def make(**options):
+        defaults = {"tile_size": 20, "batch_size": 4, "data_dir": str(shards_dir)}
+        return SegmentationData("shards", **{**defaults, **options})
+
+    return make
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """One entry for each record that TFDS has read and parsed."""
+    import tensorflow as tf
+
+    seen = []
+    as_dataset = tfds.core.DatasetBuilder.as_dataset
+
+    def note(number):
+        seen.append(int(number))
+        return number
+
+    def counted(self, *args, **kwargs):
+        return (
+            as_dataset(self, *args, **kwargs)
+            .enumerate()
+            .map(lambda i, record: (tf.numpy_function(note, [i], tf.int64), record))
+            .map(lambda _, record: record)
+        )
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", counted)
+    return seen
+
+
 @pytest.fixture(autouse=True)
 def no_determinism_of_another_test():
     """A deterministic run sets it for the process, with no public way back."""

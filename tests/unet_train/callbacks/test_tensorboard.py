@@ -198,6 +198,27 @@ def test_what_the_network_sees(events, data):
         np.testing.assert_allclose(inner[mask == 1], tint, atol=0.51)
 
 
+def test_the_first_tiles_take_no_second_block_of_records(
+    tmp_path, make_task, make_shards, parsed
+):
+    """A run holds `shuffle_buffer` records already."""
+
+    class Counter(Callback):
+        def on_fit_start(self, run):
+            parsed.clear()
+
+    class Stop(Callback):
+        def on_fit_start(self, run):
+            raise KeyboardInterrupt
+
+    trainer = Trainer(
+        tmp_path, max_steps=1, callbacks=[Counter(), TensorBoard(), Stop()]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(make_task(), make_shards(tile_size=30))
+    assert len(parsed) == 16
+
+
 def test_validation_scores(events, notes):
     for name in ("loss", "iou", "dice", "precision", "recall"):
         found = scalars(events, f"validation/{name}")

@@ -14,6 +14,7 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from unet_train.cli import COMMANDS, main, with_true
+from unet_train.scoring.counts import ImageCounts
 
 SMALL = [
     "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
@@ -120,6 +121,55 @@ def test_evaluate_another_split(run_dir, capsys):
     arguments = ["evaluate", f"--run_dir={run_dir}", "--split=train", "--json"]
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 7
+
+
+def test_evaluate_reads_for_the_report_what_it_draws(
+    run_dir, shards_dir, tmp_path, parsed
+):
+    """Three best, three median, three worst ones, by the names of their files."""
+    arguments = ["evaluate", f"--run_dir={run_dir}", f"--output={tmp_path}"]
+    dataset = ["--data.name=shards", f"--data.data_dir={shards_dir}"]
+    assert main([*arguments, *dataset]) == 0
+    assert len(parsed) == 40 + 9
+    page = (tmp_path / "report.html").read_text()
+    shown = re.findall(r"<figcaption>(\S+): truth, prediction; IoU ([\d.]+)<", page)
+    counts = json.loads((tmp_path / "metrics.json").read_text())["image_counts"]
+    ious = {each["name"]: ImageCounts(**each).iou for each in counts}
+    assert len(shown) == 9
+    assert all(f"{ious[name]:.3f}" == iou for name, iou in shown)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("fit", "--data.train_split=train[:0%]"),
+        ("fit", "--data.eval_split=validation[:0%]"),
+        ("find-lr", "--data.train_split=train[:0%]"),
+        ("evaluate", "--split=validation[:0%]"),
+    ],
+)
+def test_an_empty_split_is_one_clear_line(
+    run_dir, data_dir, tmp_path, capsys, command, option
+):
+    if command == "evaluate":
+        arguments = [f"--run_dir={run_dir}", f"--output={tmp_path / 'out'}"]
+    else:
+        arguments = [*SMALL, f"--data.data_dir={data_dir}", "--trainer.max_steps=4"]
+        arguments += [f"--run_dir={tmp_path / 'out'}"] * (command == "fit")
+    assert main([command, *arguments, option]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    split = option.partition("=")[2]
+    assert line.startswith(f"unet-train: The split {split!r} of 'discs' has no images.")
+    assert "Name another one with --data.train_split" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_doctor_finds_an_empty_split(data_dir, tmp_path, capsys):
+    arguments = [*SMALL, f"--data.data_dir={data_dir}", f"--output={tmp_path}"]
+    arguments += ["--data.eval_split=validation[:0%]", "--trainer.max_steps=4"]
+    assert main(["doctor", *arguments, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "The split 'validation[:0%]' of 'discs' has no images" in found["conclusion"]
 
 
 def test_predict_writes_masks_and_overlays_as_large_as_the_photo(run_dir, tmp_path):

@@ -1,7 +1,10 @@
 """The paper's weight map against brute force."""
 
+import math
+
 import numpy as np
 import pytest
+import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -61,3 +64,52 @@ def test_equals_brute_force(mask, weight, sigma):
 def test_without_two_objects_all_count_alike(value):
     mask = np.full((5, 5, 1), value, np.uint8)
     np.testing.assert_array_equal(border_weights(mask, weight=10, sigma=5), 1)
+
+
+def object_by_object(mask, weight, sigma):
+    """A distance transform of the whole mask for every object: plain, and slow."""
+    objects, count = scipy.ndimage.label(mask[..., 0] == 1)
+    nearest = np.full((2, *objects.shape), np.inf)
+    for number in range(1, count + 1):
+        distance = scipy.ndimage.distance_transform_edt(objects != number)
+        nearest = np.sort([*nearest, distance], axis=0)[:2]
+    gain = weight * np.exp(-(nearest.sum(0) ** 2) / (2 * sigma**2))
+    result = np.ones(mask.shape, np.float32)
+    result[..., 0] += np.where(mask[..., 0] == 0, gain, 0.0)
+    return result
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.floats(0.005, 0.5),
+    st.integers(1, 3),
+    st.floats(0.5, 8),
+)
+def test_equals_a_transform_for_every_object(seed, size, share, grain, sigma):
+    """To the bit, for few objects and for hundreds, at any distance."""
+    rng = np.random.default_rng(seed)
+    draws = rng.random((-(-size[0] // grain), -(-size[1] // grain)))
+    labels = np.select([draws < share, draws > 0.97], [1, 255], 0).astype(np.uint8)
+    mask = labels.repeat(grain, 0).repeat(grain, 1)[: size[0], : size[1], None]
+    np.testing.assert_array_equal(
+        border_weights(mask, weight=10.0, sigma=sigma),
+        object_by_object(mask, 10.0, sigma),
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 9, 2500])
+def test_few_transforms_for_many_objects(monkeypatch, count):
+    mask = np.zeros((100, 100, 1), np.uint8)
+    rows, columns = np.divmod(np.arange(count), 50)
+    mask[2 * rows, 2 * columns] = 1
+    calls = []
+    transform = scipy.ndimage.distance_transform_edt
+    monkeypatch.setattr(
+        scipy.ndimage,
+        "distance_transform_edt",
+        lambda *arguments: calls.append(0) or transform(*arguments),
+    )
+    border_weights(mask, weight=10.0, sigma=5.0)
+    assert len(calls) == 2 * math.ceil(math.log2(count))

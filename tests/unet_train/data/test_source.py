@@ -259,3 +259,81 @@ def test_data_dir_is_kept_as_an_absolute_path(make_data, data_dir, monkeypatch):
     monkeypatch.chdir(data_dir.parent)
     data = make_data(data_dir=data_dir.name)
     assert data.options.data_dir == str(data_dir)
+
+
+def test_of_held_out_images_no_others_are_parsed(make_shards, parsed):
+    data = make_shards(holdout=0.05)
+    stored = [example.id for example in data.examples("train")]
+    parsed.clear()
+    assert [example.id for example in data.holdout_examples()] == stored[-35:]
+    assert len(parsed) == 35
+    parsed.clear()
+    held_out = list(data.holdout_examples(limit=3))
+    assert [example.id for example in held_out] == stored[-35:-32]
+    assert len(parsed) == 3
+
+
+def test_held_out_images_of_a_part_of_a_split(make_shards):
+    split = "train[10:50]+validation[:20]"
+    data = make_shards(train_split=split, holdout=0.1)
+    stored = [example.id for example in data.examples(split)]
+    assert [example.id for example in data.holdout_examples()] == stored[-6:]
+
+
+def test_whole_images_at_some_places(make_shards, parsed):
+    data = make_shards()
+    stored = list(data.examples("validation"))
+    parsed.clear()
+    found = list(data.examples_at("validation", [39, 0, 17]))
+    for example, place in zip(found, [39, 0, 17], strict=True):
+        assert example.name == stored[place].name
+        np.testing.assert_array_equal(example.image, stored[place].image)
+        np.testing.assert_array_equal(example.mask, stored[place].mask)
+    assert len(parsed) == 3
+    assert list(data.examples_at("validation", [])) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"copy_paste": 0.5, "color_jitter": 0.3},
+        {"shuffle_buffer": 50, "border_weight": 10.0},
+        {"batch_size": 1, "limit": 5},
+        {"batch_size": 3, "limit": 20, "repeat_batches": 2},
+    ],
+)
+def test_the_first_tiles_without_the_other_records(make_shards, parsed, options):
+    arguments = {
+        key: options[key] for key in ("limit", "repeat_batches") if key in options
+    }
+    data = make_shards(**{k: v for k, v in options.items() if k not in arguments})
+    tiles = data.train_batches(margin=4, seed=3, **arguments).unbatch().batch(16)
+    expected = [part.numpy() for part in next(iter(tiles))]
+    parsed.clear()
+    found = data.first_tiles(16, margin=4, seed=3, **arguments)
+    assert len(parsed) == 16 * (2 if "copy_paste" in options else 1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_names_of_a_batch_without_the_other_records(make_shards, parsed):
+    """Red and green tell the number of the image, which is in the file's name."""
+    data = make_shards()
+    for step, (images, _) in enumerate(batches(data, 3)):
+        parsed.clear()
+        names = data.ids_of_batch(step, seed=0, limit=None, repeat_batches=None)
+        assert len(parsed) == 4
+        reds, greens = (np.median(images[..., c], axis=(1, 2)) for c in (0, 1))
+        numbers = (256 * reds + greens).astype(int)
+        assert names == [f"photo_{number}.jpg" for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "splits", [{"train_split": "train[:0%]"}, {"eval_split": "validation[3:3]"}]
+)
+def test_an_empty_split_is_found_before_training(make_data, splits):
+    (split,) = splits.values()
+    with pytest.raises(ValueError) as error:
+        make_data(**splits).check()
+    assert f"The split {split!r} of 'discs' has no images. Name" in str(error.value)

@@ -215,14 +215,20 @@ def write(folder, images, **about):
     rng = np.random.default_rng(0)
     examples = [
         Example(
-            rng.integers(0, 256, (*m.shape, 3)).astype(np.uint8), m[..., None], f"<{i}>"
+            rng.integers(0, 256, (*m.shape, 3)).astype(np.uint8),
+            m[..., None],
+            f"<{i}>",
+            f"<{i}>.jpg",
         )
         for i, (m, _) in enumerate(images)
     ]
     predictor = Fixed(images)
     evaluation = Evaluation.of(predictor, examples)
     record = write_metrics(folder, evaluation, {**ABOUT, **about})
-    write_report(folder, evaluation, record, predictor, iter(examples))
+    write_report(
+        *(folder, evaluation, record, predictor),
+        lambda places: [examples[place] for place in places],
+    )
     return evaluation
 
 
@@ -250,7 +256,21 @@ def test_files_of_an_evaluation(tmp_path):
     worst = min(
         (image for image in evaluation.images if image.foreground), key=lambda i: i.iou
     )
-    assert shown.startswith(f"&lt;{worst.id[1:-1]}&gt;")
+    assert shown.startswith(f"&lt;{worst.id[1:-1]}&gt;.jpg: truth")
+    assert [each["name"] for each in record["image_counts"]] == [
+        f"<{i}>.jpg" for i in range(11)
+    ]
+
+
+def test_evaluations_from_before_images_had_names(tmp_path):
+    write(tmp_path / "new", make_images(3))
+    record = json.loads((tmp_path / "new" / "metrics.json").read_text())
+    for each in record["image_counts"]:
+        del each["name"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.json").write_text(json.dumps(record))
+    records = [read_evaluation(tmp_path / name) for name in ("old", "new")]
+    assert all(row.differences == [0.0, 0.0] for row in compare(records))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

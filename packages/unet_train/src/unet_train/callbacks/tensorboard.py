@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -186,15 +185,13 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, bool | float 
 
 def _first_tiles(run: Run) -> tuple[npt.NDArray[Any], ...]:
     """The first tiles of the run, whichever step it is at."""
-    batches = run.data.train_batches(
+    return run.data.first_tiles(
+        _SHEET,
         margin=run.task.margin,
         seed=run.options.seed,
         limit=run.options.limit_train,
         repeat_batches=run.options.overfit_batches,
     )
-    count = math.ceil(_SHEET / run.batch_size)
-    parts = zip(*itertools.islice(batches, count), strict=True)
-    return tuple(np.concatenate(part)[:_SHEET] for part in parts)
 
 
 def contact_sheet(

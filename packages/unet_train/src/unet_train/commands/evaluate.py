@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -90,9 +91,8 @@ def run(options: jsonargparse.Namespace) -> int:
         "threshold_from": _threshold_from(options),
     }
     record = report.write_metrics(folder, evaluation, about)
-    page = report.write_report(
-        folder, evaluation, record, predictor, data.examples(split)
-    )
+    examples_at = functools.partial(data.examples_at, split)
+    page = report.write_report(folder, evaluation, record, predictor, examples_at)
     if options.json:
         print(json.dumps(record))
     else:

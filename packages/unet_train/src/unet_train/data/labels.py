@@ -7,10 +7,13 @@ labels = labels_of_mask(mask, DataOptions(foreground=[1, 2]))
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from unet_train.data.decoding import DEEP_MASK
 from unet_train.options import DataOptions
 
 IGNORE = 255
@@ -64,10 +67,16 @@ def labels_of_tensor(mask: tf.Tensor, options: DataOptions) -> tf.Tensor:
 
 
 def explained(error: tf.errors.InvalidArgumentError) -> Exception:
-    """The error for people, if a strange mask is the cause; else itself."""
-    if STRANGE_MASK not in str(error):
+    """The error for people, if a mask's values are the cause; else itself."""
+    if STRANGE_MASK in str(error):
+        return ValueError(
+            "A mask of the training split has a value that the options do not name."
+            f" {_CURE}"
+        )
+    deep = re.search(rf"{DEEP_MASK}\D*(\d+)", str(error))
+    if deep is None:
         return error
     return ValueError(
-        "A mask of the training split has a value that the options do not name."
-        f" {_CURE}"
+        f"A mask has the value {deep[1]}, in a picture of 16 bits, and only values up"
+        " to 255 can be labels. Build the dataset with masks whose values fit 8 bits."
     )

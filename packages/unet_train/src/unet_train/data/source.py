@@ -4,24 +4,22 @@
 data = SegmentationData("coco_cats", data_dir="OUT", tile_size=572, batch_size=4)
 batches = data.train_batches(margin=92, seed=0, start_step=1000)
 ```
-
-The only module that imports TFDS.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from unet_train.data.labels import labels_of_mask
+from unet_train.data.labels import explained, labels_of_mask
 from unet_train.data.order import Order
+from unet_train.data.records import Records
 from unet_train.data.share import ALL, Share
 from unet_train.data.tiles import decode_record, make_tile
 from unet_train.options import DataOptions
@@ -35,11 +33,16 @@ class Example:
       image: uint8 [H, W, 3].
       mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
       id: That TFDS gave it: file of the dataset, and place in it.
+      name: Of the image's file, or the id where the dataset does not tell.
     """
 
     image: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.uint8]
     id: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.id)
 
 
 class SegmentationData:
@@ -65,15 +68,8 @@ class SegmentationData:
             # A run remembers the folder, and may be evaluated from another directory.
             options["data_dir"] = os.path.abspath(os.path.expanduser(data_dir))
         self.options = DataOptions(name=name, **options)
-        self._builder = _find_built(name, self.options.data_dir)
-        for key in (self.options.image_feature, self.options.mask_feature):
-            if key not in self._builder.info.features:
-                raise ValueError(
-                    f"The dataset {name!r} has no feature {key!r}, only"
-                    f" {sorted(self._builder.info.features)}. Correct"
-                    " --data.image_feature or --data.mask_feature, or use a dataset"
-                    " with masks, such as coco_cats."
-                )
+        features = (self.options.image_feature, self.options.mask_feature)
+        self._records = Records(name, self.options.data_dir, features)
 
     def count(self, split: str) -> int:
         """The number of images in a split, such as "train" or "train[:20%]".
@@ -81,14 +77,7 @@ class SegmentationData:
         Raises:
           ValueError: The dataset has no such split.
         """
-        splits = self._builder.info.splits
-        try:
-            return int(splits[split].num_examples)
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"The dataset {self.options.name!r} has no split {split!r}, only"
-                f" {sorted(splits)} and parts of them such as 'train[:20%]'."
-            ) from error
+        return self._records.count(split)
 
     def steps_per_epoch(self, limit: int | None = None) -> float:
         """Batches in a pass over the training images; may be fractional."""
@@ -122,7 +111,7 @@ class SegmentationData:
         options = self.options
         first, last = share.of_batch(options.batch_size)
         order = self._order(seed, limit, repeat_batches)
-        examples = order.arrange(self._records(options.train_split), start_step)
+        examples = order.arrange(self._records.read(options.train_split), start_step)
         if last - first < options.batch_size:
             examples = examples.filter(
                 lambda place, *_: (place >= first) & (place < last)
@@ -136,10 +125,55 @@ class SegmentationData:
         )
         return share.batch(tiles, last - first).prefetch(tf.data.AUTOTUNE)
 
+    def first_tiles(
+        self,
+        count: int,
+        *,
+        margin: int,
+        seed: int,
+        limit: int | None = None,
+        repeat_batches: int | None = None,
+    ) -> tuple[npt.NDArray[Any], ...]:
+        """The first tiles of `train_batches`; their records only are read.
+
+        Args:
+          count: How many.
+          margin: As in `train_batches`.
+          seed: As in `train_batches`.
+          limit: As in `train_batches`.
+          repeat_batches: As in `train_batches`.
+
+        Returns:
+          The parts of a batch of `count`, as `train_batches` gives them.
+
+        Raises:
+          ValueError: A mask has a value that the options do not name.
+        """
+        order = self._order(seed, limit, repeat_batches)
+        seeds, places = self._places(order, 0, count)
+        parts = len(places[0])
+        flat = [place for of_tile in places for place in of_tile]
+        records = self._records.at(self.options.train_split, flat)
+        tiles = tf.data.Dataset.zip(
+            tf.data.Dataset.from_tensor_slices(seeds), records.batch(parts)
+        ).map(
+            lambda seed, record: make_tile(
+                [{key: record[key][part] for key in record} for part in range(parts)],
+                self.options,
+                margin=margin,
+                seed=seed,
+            )
+        )
+        try:
+            (batch,) = tiles.batch(count)
+        except tf.errors.InvalidArgumentError as error:
+            raise explained(error) from error
+        return tuple(part.numpy() for part in batch)
+
     def ids_of_batch(
         self, step: int, *, seed: int, limit: int | None, repeat_batches: int | None
     ) -> list[str]:
-        """The TFDS ids of the examples in a batch, found by going through its order.
+        """The names of the images in a batch, as in `Example.name`.
 
         Args:
           step: Number of the batch, from 0.
@@ -147,13 +181,23 @@ class SegmentationData:
           limit: As in `train_batches`.
           repeat_batches: As in `train_batches`.
         """
-        records = self._records(self.options.train_split, with_id=True)
-        records = records.map(lambda record: {"tfds_id": record["tfds_id"]})
-        order = self._order(seed, limit, repeat_batches).arrange(records, step)
-        return [
-            record["tfds_id"].numpy().decode()
-            for _, _, record, *_ in order.take(self.options.batch_size)
-        ]
+        order = self._order(seed, limit, repeat_batches)
+        _, places = self._places(order, step, self.options.batch_size)
+        records = self._records.at(
+            self.options.train_split, [place for place, *_ in places], named=True
+        )
+        return [_name_of(record) for record in records.as_numpy_iterator()]
+
+    def _places(
+        self, order: Order, step: int, count: int
+    ) -> tuple[list[tf.Tensor], list[list[int]]]:
+        """Seeds int32 [2] of the tiles from a batch on, and places of their records."""
+        ordered = order.arrange(tf.data.Dataset.range(order.count), step).take(count)
+        seeds, places = zip(
+            *((seed, [int(each) for each in places]) for _, seed, *places in ordered),
+            strict=True,
+        )
+        return list(seeds), list(places)
 
     def _order(self, seed: int, limit: int | None, repeat_batches: int | None) -> Order:
         return Order(
@@ -175,7 +219,8 @@ class SegmentationData:
         """The training images that are not trained on, as `examples` gives them."""
         split, held_out = self.options.train_split, self.holdout_count()
         taken = held_out if limit is None else min(limit, held_out)
-        return self._examples(split, self.count(split) - held_out, taken)
+        first = self.count(split) - held_out
+        return self.examples_at(split, range(first, first + taken))
 
     def _train_count(self, limit: int | None) -> int:
         count = self.count(self.options.train_split) - self.holdout_count()
@@ -188,10 +233,7 @@ class SegmentationData:
           ValueError: A split is missing or empty, or a mask has a strange value.
         """
         for split in (self.options.train_split, self.options.eval_split):
-            if next(self.examples(split, limit=1), None) is None:
-                raise ValueError(
-                    f"The split {split!r} of {self.options.name!r} has no images."
-                )
+            next(self.examples(split, limit=1))
 
     def examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
         """Whole images in the dataset's order, at their own resolution.
@@ -201,64 +243,47 @@ class SegmentationData:
           limit: Give at most this many.
 
         Raises:
-          ValueError: There is no such split, or a mask has a value that the options
-            do not name.
+          ValueError: There is no such split, it is empty, or a mask has a value that
+            the options do not name.
         """
-        count = self.count(split)
-        return self._examples(split, 0, count if limit is None else limit)
+        return self._labelled(self.raw_examples(split, limit))
+
+    def examples_at(self, split: str, places: Sequence[int]) -> Iterator[Example]:
+        """Of `examples` those at these places, from 0, in this order; reads no others.
+
+        Args:
+          split: TFDS split.
+          places: Any, or none.
+        """
+        if not len(places):
+            return iter(())
+        records = self._records.at(split, places, named=True)
+        return self._labelled(self._decoded(records))
 
     def raw_examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
         """As `examples`, but with the dataset's own values in the masks."""
-        count = self.count(split)
-        return self._raw_examples(split, 0, count if limit is None else limit)
+        records = self._records.read(split, named=True)
+        return self._decoded(records if limit is None else records.take(limit))
 
-    def _examples(self, split: str, first: int, count: int) -> Iterator[Example]:
-        for example in self._raw_examples(split, first, count):
+    def _labelled(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
             yield dataclasses.replace(
                 example, mask=labels_of_mask(example.mask, self.options)
             )
 
-    def _raw_examples(self, split: str, first: int, count: int) -> Iterator[Example]:
-        records = self._records(split, with_id=True).skip(first).take(count)
+    def _decoded(self, records: tf.data.Dataset) -> Iterator[Example]:
         decoded = records.map(
-            lambda record: (*decode_record(record, self.options), record["tfds_id"]),
+            lambda record: (*decode_record(record, self.options), record),
             num_parallel_calls=2,
             deterministic=True,
         ).prefetch(2)
-        for image, mask, name in decoded:
-            yield Example(image.numpy(), mask.numpy(), name.numpy().decode())
-
-    def _records(self, split: str, *, with_id: bool = False) -> tf.data.Dataset:
-        """Undecoded examples in the order of the files."""
-        skip = tfds.decode.SkipDecoding()
-        names = (self.options.image_feature, self.options.mask_feature)
-        return self._builder.as_dataset(
-            split=split,
-            decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys(names, True), decoders=dict.fromkeys(names, skip)
-            ),
-            read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=with_id),
-        )
+        try:
+            for image, mask, record in decoded.as_numpy_iterator():
+                yield Example(image, mask, record["id"].decode(), _name_of(record))
+        except tf.errors.InvalidArgumentError as error:
+            raise explained(error) from error
 
 
-def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    where = data_dir or "TFDS's default data_dir"
-    build = f"tfds build {name.split('/')[0]} --manual_dir COCO"
-    if "/" in name:
-        build += " --config ..."
-    if data_dir is not None:
-        build += f" --data_dir {data_dir}"
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
-        raise ValueError(
-            f"TFDS finds no dataset {name!r} in {where}. Build it first (`{build}`) or"
-            " correct --data.name and --data.data_dir."
-        ) from error
-    if not builder.is_prepared():
-        raise ValueError(
-            f"The dataset {name!r} was not built in {where} (looked in"
-            f" {builder.data_path}). Build it first (`{build}`) or correct"
-            " --data.data_dir."
-        )
-    return builder
+def _name_of(record: dict[str, bytes]) -> str:
+    """Of a named record, where a dataset may have left the file's name empty."""
+    return (record["name"] or record["id"]).decode(errors="replace")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from unet_train.data import augment
 from unet_train.data.border import border_weights
-from unet_train.data.decoding import decode_picture
+from unet_train.data.decoding import decode_mask, decode_picture
 from unet_train.data.labels import labels_of_tensor
 from unet_train.options import DataOptions
 
@@ -25,7 +25,7 @@ def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.T
     """Image uint8 [H, W, 3] and the dataset's own mask, uint8 [H, W, 1]."""
     return (
         decode_picture(record[options.image_feature], 3),
-        decode_picture(record[options.mask_feature], 1),
+        decode_mask(record[options.mask_feature]),
     )
 
 

@@ -68,9 +68,9 @@ def look_at(data: SegmentationData, images: int) -> Survey:
     counts: list[npt.NDArray[np.int64]] = []
     survey = Survey(data.options, np.zeros((0, 256), np.int64), [], [])
     for split in (data.options.train_split, data.options.eval_split):
-        before = len(counts)
+        before, count = len(counts), data.count(split)
         try:
-            for example in data.raw_examples(split, min(images, data.count(split))):
+            for example in data.raw_examples(split, min(images, count)):
                 counts.append(np.bincount(example.mask.ravel(), minlength=256))
                 _add(survey, Example(example.image, table[example.mask]))
         except tf.errors.OpError as error:
@@ -79,8 +79,8 @@ def look_at(data: SegmentationData, images: int) -> Survey:
                 f"record {len(counts) - before + 1} of the split {split!r} cannot be"
                 f" read ({reason})"
             )
-        if len(counts) == before and not survey.unreadable:
-            survey.unreadable = f"the split {split!r} has no images"
+        except ValueError as error:  # No images, or labels that no option can name.
+            survey.unreadable = str(error).rstrip(".")
     survey.values = np.stack(counts) if counts else survey.values
     return survey
 

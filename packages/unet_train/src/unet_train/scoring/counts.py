@@ -197,6 +197,7 @@ class ImageCounts:
       true_negatives: Background left alone.
       boundary_intersection: Pixels near the edge of both masks.
       boundary_union: Pixels near the edge of either.
+      name: Of the image's file, if it is known.
     """
 
     id: str
@@ -206,6 +207,7 @@ class ImageCounts:
     true_negatives: int
     boundary_intersection: int
     boundary_union: int
+    name: str = ""
 
     @property
     def foreground(self) -> int:
@@ -247,7 +249,7 @@ def boundary_counts(
 
 def counts_table(images: Iterable[ImageCounts]) -> npt.NDArray[np.int64]:
     """The counts as int64 [images, 6], in the order of the fields."""
-    rows = [dataclasses.astuple(image)[1:] for image in images]
+    rows = [dataclasses.astuple(image)[1:7] for image in images]
     return np.array(rows, np.int64).reshape(-1, 6)
 
 

@@ -75,15 +75,23 @@ class Evaluation:
         """Counts one image.
 
         Args:
-          example: Its mask counts, and its id is kept.
+          example: Its mask counts; its id and name are kept.
           prediction: [H, W], probability of foreground, 0 to 1.
         """
         mask = example.mask[..., 0]
         predicted = prediction >= self.threshold
         counts = PixelCounts()
         counts.add(mask, predicted)
-        numbers = (*dataclasses.astuple(counts), *boundary_counts(mask, predicted))
-        self.images.append(ImageCounts(example.id, *numbers))
+        near, either = boundary_counts(mask, predicted)
+        self.images.append(
+            ImageCounts(
+                id=example.id,
+                **dataclasses.asdict(counts),
+                boundary_intersection=near,
+                boundary_union=either,
+                name=example.name,
+            )
+        )
         curve = ThresholdCounts()
         curve.add(mask, prediction)
         self._curves.append(curve.histogram.astype(np.uint32))

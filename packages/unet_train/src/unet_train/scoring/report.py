@@ -12,7 +12,7 @@ import html
 import io
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def write_report(
     evaluation: Evaluation,
     record: Mapping[str, Any],
     predictor: Predictor,
-    examples: Iterator[Example],
+    examples_at: Callable[[Sequence[int]], Iterable[Example]],
 ) -> pathlib.Path:
     """Writes `report.html`.
 
@@ -95,17 +95,17 @@ def write_report(
       evaluation: Numbers.
       record: Of `write_metrics`.
       predictor: Draws what it finds.
-      examples: The same that were evaluated, in the same order.
+      examples_at: Gives of those that were evaluated the ones at these places, in
+        this order.
 
     Returns:
       The file.
     """
     chosen = _chosen(evaluation)
-    numbers = {number for group in chosen.values() for number in group}
+    numbers = sorted({number for group in chosen.values() for number in group})
     drawn = {
         number: _picture(example, predictor, evaluation.images[number].iou)
-        for number, example in enumerate(examples)
-        if number in numbers
+        for number, example in zip(numbers, examples_at(numbers), strict=True)
     }
     title = html.escape(f"{record['run']} on {record['split']}")
     sections = "".join(
@@ -228,7 +228,7 @@ def _picture(example: Example, predictor: Predictor, iou: float) -> str:
     buffer = io.BytesIO()
     both.save(buffer, "JPEG", quality=85)
     data = base64.b64encode(buffer.getvalue()).decode()
-    name = html.escape(example.id)
+    name = html.escape(example.name)
     return (
         f'<figure><img alt="{name}" src="data:image/jpeg;base64,{data}">'
         f"<figcaption>{name}: truth, prediction; IoU {iou:.3f}</figcaption></figure>"

@@ -1,0 +1,221 @@
+"""Records of a TFDS dataset: all of a split in its order, or those at some places.
+
+```python
+records = Records("coco_cats", "OUT", ["image", "segmentation_mask"])
+records.read("train")
+records.at("train", [3999, 17])  # These two, in this order; no others are parsed.
+```
+
+The only module that imports TFDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+# Features in which datasets keep the name of an image's file.
+_NAMES = ("image/filename", "file_name")
+# How many files TFDS reads in turns, and how many records of each. They are its own
+# defaults, and written down because the order of training follows from them.
+_FILES, _BLOCK = 16, 16
+
+
+class Records:
+    """The undecoded examples of a dataset that TFDS built.
+
+    The places of a split count its records in the order of `read`, which goes from file
+    to file and back.
+    """
+
+    def __init__(self, name: str, data_dir: str | None, features: Sequence[str]):
+        """Finds the dataset.
+
+        Args:
+          name: TFDS name.
+          data_dir: Folder that TFDS built it in; its own default if none is given.
+          features: What to read of each example: the encoded pictures.
+
+        Raises:
+          ValueError: TFDS does not know the dataset, it was not built, or it lacks a
+            feature.
+        """
+        self._name = name
+        self._pictures = list(features)
+        self._builder = _find_built(name, data_dir)
+        known = self._builder.info.features
+        for key in features:
+            if key not in known:
+                raise ValueError(
+                    f"The dataset {name!r} has no feature {key!r}, only"
+                    f" {sorted(known)}. Correct --data.image_feature or"
+                    " --data.mask_feature, or use a dataset with masks, such as"
+                    " coco_cats."
+                )
+        self._name_feature = next((key for key in _NAMES if key in known), None)
+        # A number for every record: split after split, file after file.
+        self._files: dict[str, int] = {}
+        self._splits: dict[str, int] = {}
+        number = 0
+        for split, info in self._builder.info.splits.items():
+            self._splits[split] = number
+            for file in info.file_instructions:
+                self._files[file.filename] = number
+                number += file.take
+        self._numbers_of: dict[str, npt.NDArray[np.int64]] = {}
+
+    def count(self, split: str) -> int:
+        """The number of records in a split, such as "train" or "train[:20%]".
+
+        Raises:
+          ValueError: The dataset has no such split.
+        """
+        splits = self._builder.info.splits
+        try:
+            return int(splits[split].num_examples)
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"The dataset {self._name!r} has no split {split!r}, only"
+                f" {sorted(splits)} and parts of them such as 'train[:20%]'."
+            ) from error
+
+    def read(self, split: str, *, named: bool = False) -> tf.data.Dataset:
+        """All records of a split.
+
+        Args:
+          split: TFDS split.
+          named: Add `id`, file of the dataset and place in it, and `name`, that of the
+            image's file where the dataset has it, else the id too.
+
+        Returns:
+          Dictionaries of strings [], by the names of the features.
+
+        Raises:
+          ValueError: The dataset has no such split, or it is empty.
+        """
+        if not self.count(split):
+            sizes = {
+                name: info.num_examples
+                for name, info in self._builder.info.splits.items()
+            }
+            raise ValueError(
+                f"The split {split!r} of {self._name!r} has no images. Name another"
+                " one with --data.train_split, --data.eval_split or --split; the"
+                f" dataset has {sizes}."
+            )
+        return self._read(split, self._files_at_once, named=named)
+
+    def at(
+        self, split: str, places: Sequence[int], *, named: bool = False
+    ) -> tf.data.Dataset:
+        """The records at these places, in this order; no others are parsed.
+
+        Args:
+          split: TFDS split.
+          places: At least one; from 0, a place may come twice.
+          named: As in `read`.
+
+        Returns:
+          As `read`.
+        """
+        numbers = self._numbers(split)[np.asarray(places)]
+        starts = np.array(list(self._splits.values()))
+        owners = np.searchsorted(starts, numbers, side="right") - 1
+        ends = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(owners) != 0)) + 1
+        parts = []
+        for run, owner in zip(np.split(numbers, ends), owners[[0, *ends]], strict=True):
+            first = int(run[0] - starts[owner])
+            name = list(self._splits)[owner]
+            parts.append(tfds.core.ReadInstruction(name, first, first + len(run)))
+        # One file after the other, or the order would be another one.
+        return self._read(_sum(parts), 1, named=named)
+
+    def _numbers(self, split: str) -> npt.NDArray[np.int64]:
+        """The numbers of a split's records in the order of `read`, int64 [count]."""
+        if split not in self._numbers_of:
+            ranges = [
+                (self._files[file.filename] + file.skip, file.take)
+                for file in self._builder.info.splits[split].file_instructions
+            ]
+            # As TFDS interleaves the files, by the same operation.
+            numbers = tf.data.Dataset.from_tensor_slices(
+                np.array(ranges, np.int64)
+            ).interleave(
+                lambda row: tf.data.Dataset.range(row[0], row[0] + row[1]),
+                cycle_length=self._files_at_once,
+                block_length=_BLOCK,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            batches = list(numbers.batch(1 << 16).as_numpy_iterator())
+            self._numbers_of[split] = np.concatenate(batches)
+        return self._numbers_of[split]
+
+    @property
+    def _files_at_once(self) -> int:
+        return 1 if self._builder.info.disable_shuffling else _FILES
+
+    def _read(
+        self,
+        split: str | tfds.core.ReadInstruction,
+        files_at_once: int,
+        *,
+        named: bool,
+    ) -> tf.data.Dataset:
+        skip = tfds.decode.SkipDecoding()
+        names = [self._name_feature] if named and self._name_feature else []
+        records = self._builder.as_dataset(
+            split=split,
+            decoders=tfds.decode.PartialDecoding(
+                dict.fromkeys([*self._pictures, *names], True),
+                decoders=dict.fromkeys(self._pictures, skip),
+            ),
+            read_config=tfds.ReadConfig(
+                try_autocache=False,
+                add_tfds_id=named,
+                interleave_cycle_length=files_at_once,
+                interleave_block_length=_BLOCK,
+            ),
+        )
+        if not named:
+            return records
+        return records.map(
+            lambda record: {
+                **{key: record[key] for key in self._pictures},
+                "id": record["tfds_id"],
+                "name": record[self._name_feature or "tfds_id"],
+            }
+        )
+
+
+def _sum(parts: Sequence[tfds.core.ReadInstruction]) -> tfds.core.ReadInstruction:
+    """All parts, one after the other; in halves, for TFDS adds up recursively."""
+    middle = len(parts) // 2
+    return _sum(parts[:middle]) + _sum(parts[middle:]) if middle else parts[0]
+
+
+def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    where = data_dir or "TFDS's default data_dir"
+    build = f"tfds build {name.split('/')[0]} --manual_dir COCO"
+    if "/" in name:
+        build += " --config ..."
+    if data_dir is not None:
+        build += f" --data_dir {data_dir}"
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"TFDS finds no dataset {name!r} in {where}. Build it first (`{build}`) or"
+            " correct --data.name and --data.data_dir."
+        ) from error
+    if not builder.is_prepared():
+        raise ValueError(
+            f"The dataset {name!r} was not built in {where} (looked in"
+            f" {builder.data_path}). Build it first (`{build}`) or correct"
+            " --data.data_dir."
+        )
+    return builder
