@@ -146,7 +146,7 @@ class SegmentationTask:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Takes back what `state_dict` gave, as far as the options leave it open."""
         if self.options.threshold is None:
-            self.threshold = state["threshold"]
+            self.threshold = float(state["threshold"])
         for name, value in state.items():
             if hasattr(self.optimizer, name):
                 getattr(self.optimizer, name).assign(value)
