@@ -78,21 +78,26 @@ def speed_up(model: keras.Model, *, on_cpu: bool) -> None:
             layer.call = functools.wraps(layer.call)(
                 functools.partial(_fused_norm, layer, layer.call)
             )
-        elif type(layer) is keras.layers.Cropping2D:
+        elif type(layer) is keras.layers.Cropping2D and _has_channels_last(layer):
             layer.call = functools.partial(_crop, layer.cropping)
         elif type(layer) is keras.layers.Conv2D and on_cpu and _is_plain_conv(layer):
             layer.convolution_op = _convolution(layer.padding.upper())
 
 
 def _is_plain_norm(layer: keras.layers.BatchNormalization) -> bool:
-    return not layer.synchronized and not layer.renorm and layer.axis in (-1, 3)
+    is_of_images = layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    return is_of_images and not layer.synchronized and not layer.renorm
 
 
 def _is_plain_conv(layer: keras.layers.Conv2D) -> bool:
     is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ("same", "valid")
     is_dense = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
-    channels = layer.kernel.shape[2]
-    return is_3x3 and is_dense and channels >= _MANY_CHANNELS
+    is_wide = layer.kernel.shape[2] >= _MANY_CHANNELS
+    return is_3x3 and is_dense and is_wide and _has_channels_last(layer)
+
+
+def _has_channels_last(layer: keras.layers.Conv2D | keras.layers.Cropping2D) -> bool:
+    return bool(layer.data_format == "channels_last")
 
 
 def _fused_norm(
