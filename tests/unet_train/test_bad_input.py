@@ -81,13 +81,15 @@ def later_options(run_dir):
 
 
 def later_checkpoint(run_dir):
-    checkpoint = leave_checkpoint_only(run_dir)
-    change(checkpoint / "state.json", lambda state: state.update(format=99))
+    old_checkpoint(run_dir)  # Whose checksum a later version would have made anew.
+    state = run_dir / "checkpoints" / "step_00000002" / "state.json"
+    change(state, lambda content: content.update(format=99))
 
 
 def old_checkpoint(run_dir):
     checkpoint = leave_checkpoint_only(run_dir)
-    change(checkpoint / "state.json", lambda state: state.pop("format"))
+    for key in ("checksum", "format"):
+        change(checkpoint / "state.json", lambda state, key=key: state.pop(key))
 
 
 def other_network(run_dir):

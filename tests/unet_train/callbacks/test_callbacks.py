@@ -125,6 +125,21 @@ def test_patience_survives_a_checkpoint(run, scores):
     assert found == expected - len(scores)
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        [],
+        {"best": "x", "waited": 0},
+        {"best": [], "waited": 0},
+        {"best": 1, "waited": {}},
+    ],
+)
+def test_early_stopping_takes_no_other_state(state):
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        EarlyStopping().load_state_dict(state)
+
+
 @pytest.mark.parametrize("callback", [EarlyStopping, BestModels])
 def test_a_score_that_is_not_there(run, callback):
     with pytest.raises(

@@ -114,3 +114,59 @@ def test_low_precision_keeps_its_statistics_in_float32(precision):
     ):
         assert one.dtype == "float32"
         np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02)
+
+
+def trained_alike(make, shape):
+    """Trains a model in Keras's way and in ours; the latter's layers."""
+    outcomes = []
+    inputs = tf.Variable(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    for is_fast in (False, True):
+        keras.utils.set_random_seed(0)
+        model = make()
+        if is_fast:
+            speed_up(model, on_cpu=True)
+        with tf.GradientTape() as tape:
+            outputs = tf.reduce_mean(tf.sin(model(inputs, training=True)))
+        outcomes.append([tape.gradient(outputs, inputs), *model.weights])
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    return model.layers
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 5), (4, 4, 4, 5)])
+def test_batch_norm_of_another_rank_is_left_alone(shape):
+    def make():
+        inputs = keras.Input(shape)
+        x = keras.layers.Dense(5)(inputs)
+        return keras.Model(inputs, keras.layers.BatchNormalization()(x))
+
+    *_, norm = trained_alike(make, (8, *shape))
+    assert "call" not in vars(norm)
+
+
+def test_cropping_of_channels_that_come_first_is_left_alone():
+    def make():
+        inputs = keras.Input((5, 8, 9))
+        crop = keras.layers.Cropping2D(((1, 2), (0, 3)), data_format="channels_first")
+        return keras.Model(inputs, crop(inputs))
+
+    *_, crop = trained_alike(make, (2, 5, 8, 9))
+    assert "call" not in vars(crop)
+
+
+def test_convolutions_of_channels_that_come_first_are_left_alone():
+    """Not every processor has them, so none is run."""
+    inputs = keras.Input((5, 8, 9))
+    conv = keras.layers.Conv2D(4, 3, data_format="channels_first")
+    model = keras.Model(inputs, conv(inputs))
+    speed_up(model, on_cpu=True)
+    assert "convolution_op" not in vars(conv)
+
+
+def test_batch_norm_of_channels_that_come_first_is_left_alone():
+    def make():
+        inputs = keras.Input((5, 8, 9))
+        return keras.Model(inputs, keras.layers.BatchNormalization(axis=1)(inputs))
+
+    *_, norm = trained_alike(make, (2, 5, 8, 9))
+    assert "call" not in vars(norm)

@@ -72,4 +72,6 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes them back."""
-        self._best, self._waited = state["best"], state["waited"]
+        best = state["best"]
+        self._best = None if best is None else float(best)
+        self._waited = int(state["waited"])

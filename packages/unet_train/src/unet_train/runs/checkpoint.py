@@ -7,32 +7,46 @@ state = checkpoints.restore_newest({"model": model, "optimizer": optimizer})
 ```
 
 Each is a folder `step_00001000` with TensorFlow's own tensor files and `state.json`. It
-is written under another name and renamed when everything is on the disk.
+is written under another name and renamed when everything is on the disk. A checksum in
+`state.json` is of all else in it and of the index, where TensorFlow keeps those of the
+tensors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-# What TensorFlow and Python raise for files that are torn or missing.
-_UNREADABLE = (tf.errors.OpError, OSError, IndexError, json.JSONDecodeError)
+# What TensorFlow raises for files that are torn or missing. Others of its errors, and
+# the system's, are of the machine: out of memory, no right to read, a broken disk.
+_TORN = (
+    tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError,
+    IndexError,
+)  # fmt: skip
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_SYSTEM_SAYS = {f"; {os.strerror(number)}": number for number in errno.errorcode}
 
 FORMAT = 2
-"""Of a checkpoint's content; another one is refused."""
+"""Of a checkpoint's content; another one is refused.
+
+The checksum is looked at before: one that is made in another way needs another name.
+"""
 
 _NAME = re.compile(r"step_(\d+)")
 
 
 class DamagedError(ValueError):
-    """A checkpoint cannot be read."""
+    """A checkpoint is torn, changed or not all there; reading again would not help."""
 
 
 class Checkpoints:
@@ -49,12 +63,13 @@ class Checkpoints:
 
     def all(self) -> list[pathlib.Path]:
         """Complete checkpoints, oldest first."""
-        if not self.directory.is_dir():
+        try:
+            paths = list(self.directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [
-            path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)
-        ]
-        return sorted(found, key=step_of)
+        return sorted(
+            (path for path in paths if _NAME.fullmatch(path.name)), key=step_of
+        )
 
     def latest(self) -> pathlib.Path | None:
         """The newest checkpoint, None if there is none."""
@@ -87,20 +102,19 @@ class Checkpoints:
         try:
             partial.mkdir(parents=True)
             tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
-            text = json.dumps({"format": FORMAT, **state}, indent=1)
-            (partial / "state.json").write_text(text + "\n")
+            state = {"format": FORMAT, **state}
+            sealed = {"checksum": _checksum(state, partial), **state}
+            text = json.dumps(sealed, indent=1)
+            (partial / "state.json").write_text(text + "\n", encoding="utf-8")
             for path in (*partial.iterdir(), partial):
                 _sync(path)
             partial.rename(final)
             _sync(self.directory)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or getattr(
-                error, "message", error
-            )
             raise OSError(
-                f"The checkpoint {final} cannot be written: {reason}. Make room, or"
-                " correct the rights of the folder."
+                f"The checkpoint {final} cannot be written: {_reason(error)}. Make"
+                " room, or correct the rights of the folder."
             ) from error
         for old in self.all()[: -self.keep]:
             # Under another name first: half a checkpoint must not look like one.
@@ -110,6 +124,7 @@ class Checkpoints:
     def restore_newest(
         self,
         objects: dict[str, Any],
+        fields: Mapping[str, type] | None = None,
         *,
         on_damaged: Callable[[pathlib.Path, DamagedError], None] = lambda *_: None,
     ) -> dict[str, Any] | None:
@@ -117,18 +132,20 @@ class Checkpoints:
 
         Args:
           objects: As for `restore`.
+          fields: As for `restore`.
           on_damaged: Told of each newer one that is damaged.
 
         Returns:
           The state, or None if there is no checkpoint.
 
         Raises:
+          OSError: One cannot be read for now; older ones are not tried.
           ValueError: All are damaged, or one is of another model.
         """
         error = None
         for path in reversed(self.all()):
             try:
-                return self.restore(path, objects)
+                return self.restore(path, objects, fields)
             except DamagedError as damaged:
                 error = damaged
                 on_damaged(path, damaged)
@@ -142,46 +159,122 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         return path.rename(aside)
 
-    def restore(self, path: pathlib.Path, objects: dict[str, Any]) -> dict[str, Any]:
+    def restore(
+        self,
+        path: pathlib.Path,
+        objects: dict[str, Any],
+        fields: Mapping[str, type] | None = None,
+    ) -> dict[str, Any]:
         """Reads a checkpoint into objects that are built already.
 
         Args:
           path: From `all` or `latest`.
           objects: Under the names they were saved with; others in it are left alone.
+          fields: What the state must hold, and of which type; float takes an int too.
 
         Returns:
           The state.
 
         Raises:
-          DamagedError: It cannot be read.
-          ValueError: It is of another model.
+          DamagedError: It is not what was written.
+          OSError: It cannot be read for now: memory, rights, the disk.
+          ValueError: It is of another model, or of another version.
         """
-        try:
-            status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
-            status.assert_existing_objects_matched()
-            state: dict[str, Any] = json.loads((path / "state.json").read_text())
-        except _UNREADABLE as error:
-            raise DamagedError(_damaged(path, error)) from error
-        except (AssertionError, ValueError) as error:
-            raise ValueError(
-                f"The checkpoint {path} does not fit the model: {error}. Resume with"
-                " the configuration that it was trained with (config.yaml beside it)."
-            ) from error
+        with _naming_the_fault(path):
+            state = _read_state(path, fields or {})
+            try:
+                status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
+                status.assert_existing_objects_matched()
+            except (
+                AssertionError,
+                ValueError,
+                tf.errors.InvalidArgumentError,
+            ) as error:
+                raise ValueError(
+                    f"The checkpoint {path} does not fit the model: {_reason(error)}."
+                    " Resume with the configuration that it was trained with"
+                    " (config.yaml beside it)."
+                ) from error
         status.expect_partial()
-        if (found := state.pop("format", None)) != FORMAT:
-            raise ValueError(
-                f"The checkpoint {path} has the format {found}, and this"
-                f" version of unet_train reads {FORMAT}. Use the version that trained"
-                " the run, or its model.keras, which any version reads."
-            )
         return state
 
 
-def _damaged(path: pathlib.Path, error: Exception) -> str:
-    return (
-        f"The checkpoint {path} is damaged: {getattr(error, 'message', error)}. Delete"
-        " this folder; a run goes on from the checkpoint before it."
+@contextlib.contextmanager
+def _naming_the_fault(path: pathlib.Path) -> Iterator[None]:
+    """Tells a checkpoint that is damaged from one that cannot be read for now."""
+    try:
+        yield
+    except (OSError, MemoryError, IndexError, tf.errors.OpError) as error:
+        if _is_damage(error):
+            raise _damaged(path, _reason(error)) from error
+        raise OSError(
+            f"The checkpoint {path} cannot be read: {_reason(error)}. It may well be"
+            " whole, so it is left as it is. See to the memory, the disk or the rights"
+            " of the folder, and try again."
+        ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    number = getattr(error, "errno", None)
+    if not isinstance(error, OSError):
+        # TensorFlow gives what the system said as text, and its reader no more.
+        said = (each for text, each in _SYSTEM_SAYS.items() if text in str(error))
+        number = next(said, None)
+    if number is not None:
+        return number in _MISSING
+    return isinstance(error, _TORN) or type(error) is tf.errors.OpError
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        return f"{file}{error.strerror}"
+    return getattr(error, "message", str(error)) or type(error).__name__
+
+
+def _damaged(path: pathlib.Path, reason: str) -> DamagedError:
+    return DamagedError(
+        f"The checkpoint {path} is damaged: {reason}. Delete this folder; a run goes on"
+        " from the checkpoint before it."
     )
+
+
+def _read_state(path: pathlib.Path, fields: Mapping[str, type]) -> dict[str, Any]:
+    """What `state.json` holds, if that is what was written."""
+    try:
+        state = json.loads((path / "state.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"state.json is no JSON ({error})") from error
+    if not isinstance(state, dict):
+        raise _damaged(path, f"state.json holds no object but {state!r:.80}")
+    # Version 0.1.0 wrote none.
+    checksum = state.pop("checksum", None)
+    if checksum is not None and checksum != _checksum(state, path):
+        raise _damaged(path, "state.json or tensors.index is not what was written")
+    if (found := state.pop("format", None)) != FORMAT:
+        raise ValueError(
+            f"The checkpoint {path} has the format {found}, and this"
+            f" version of unet_train reads {FORMAT}. Use the version that trained"
+            " the run, or its model.keras, which any version reads."
+        )
+    for name, kind in fields.items():
+        if name not in state:
+            raise _damaged(path, f"state.json lacks {name!r}")
+        if type(state[name]) not in ((int, float) if kind is float else (kind,)):
+            raise _damaged(
+                path,
+                f"in state.json {name!r} is {state[name]!r:.80}, which is no"
+                f" {kind.__name__}",
+            )
+    if (step := state.get("step", step_of(path))) != step_of(path):
+        raise _damaged(path, f"state.json is of step {step}")
+    return state
+
+
+def _checksum(state: dict[str, Any], path: pathlib.Path) -> str:
+    """Of a state and of the index of the tensors beside it."""
+    index = (path / "tensors.index").read_bytes()
+    return hashlib.sha256(json.dumps(state).encode() + index).hexdigest()
 
 
 def step_of(path: pathlib.Path) -> int:

@@ -29,6 +29,8 @@ from unet_train.runs.folder import (
 
 Weights = Literal["last", "best"]
 
+_STATE = {"step": int, "task": dict}
+
 
 def load_model(
     run_dir: str | os.PathLike[str], weights: Weights = "last"
@@ -41,6 +43,7 @@ def load_model(
         of the validation that scored best (callback `BestModels`).
 
     Raises:
+      OSError: The checkpoint cannot be read for now: memory, rights, the disk.
       ValueError: The run has written no weights yet, or they are damaged.
     """
     return load_trained(run_dir, weights).model
@@ -80,15 +83,21 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
     model = load_architecture(run_dir)
     if read_config(run_dir)["task"].get("ema"):
         averages = [tf.Variable(weight.value) for weight in model.weights]
-        state = checkpoints.restore_newest({"averages": averages})
+        state = checkpoints.restore_newest({"averages": averages}, _STATE)
         for weight, average in zip(model.weights, averages, strict=True):
             weight.assign(average)
     else:
-        state = checkpoints.restore_newest({"model": model})
+        state = checkpoints.restore_newest({"model": model}, _STATE)
     assert state is not None  # There is one, or it raised.
-    return Trained(
-        full_size_only(model), float(state["task"]["threshold"]), state["step"]
-    )
+    try:
+        threshold = float(state["task"]["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The checkpoint of step {state['step']} in {run_dir} does not tell the"
+            f" threshold ({error!r}). Finish the run with `unet-train fit ..."
+            f" --resume`, which writes {MODEL}."
+        ) from error
+    return Trained(full_size_only(model), threshold, state["step"])
 
 
 def full_size_only(model: keras.Model) -> keras.Model:

@@ -12,7 +12,7 @@ rounding, so a saved model is not affected. Measured by `benchmarks/train_step.p
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -23,45 +23,81 @@ from unet_train.options import Precision
 # From so many input channels on, a filter's gradient is quicker as matrix products.
 _MANY_CHANNELS = 256
 
+_IN_FLOAT32 = (keras.layers.Rescaling, keras.Model)
+
 
 def set_precision(model: keras.Model, precision: Precision) -> None:
-    """Sets what a model's layers compute in, but for input scaling and logits."""
-    outputs = {tensor._keras_history.operation for tensor in model.outputs}
+    """Sets what all layers compute in, those of models within the model too.
+
+    Input scaling and logits keep float32. So do inner models as such: they would round
+    what they are given, be it an image, before their layers see it.
+    """
+    kept = _output_layers(model.outputs)
+    for layer in model._flatten_layers(include_self=False):
+        is_kept = layer in kept or isinstance(layer, _IN_FLOAT32)
+        layer.dtype_policy = keras.DTypePolicy("float32" if is_kept else precision)
+
+
+def _output_layers(outputs: Iterable[keras.KerasTensor]) -> set[keras.Layer]:
+    """The layers that give these outputs, in the innermost models."""
+    found: set[keras.Layer] = set()
+    for tensor in outputs:
+        layer, _, index = tensor._keras_history
+        if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
+            found |= _output_layers([layer.outputs[index]])
+        elif isinstance(layer, keras.Layer):
+            found |= {*layer._flatten_layers()}
+    return found
+
+
+def weights_by_place(
+    model: keras.Model,
+) -> Iterator[tuple[tuple[str, int], keras.Variable]]:
+    """All weights, by the name of the outermost layer and their number in it.
+
+    Unlike a weight's path, this is another one for each, and the same in a clone of the
+    model or of a part of it. A layer that lies in two models is there twice.
+    """
     for layer in model.layers:
-        if layer not in outputs and not isinstance(layer, keras.layers.Rescaling):
-            layer.dtype_policy = keras.DTypePolicy(precision)
+        for number, weight in enumerate(layer.weights):
+            yield (layer.name, number), weight
 
 
 def speed_up(model: keras.Model, *, on_cpu: bool) -> None:
     """Has the layers of a model train by quicker operations. Twice changes nothing.
 
     Args:
-      model: Its batch norms and, on a CPU, its 3x3 convolutions are changed, as far as
-        they are of the plain kind.
+      model: Its batch norms and, on a CPU, its 3x3 convolutions are changed, those of
+        models within it too, as far as they are of the plain kind.
       on_cpu: Whether it trains on one; on a GPU the convolutions are left to cuDNN.
     """
-    for layer in model.layers:
-        if vars(layer).keys() & {"call", "convolution_op"}:
+    for layer in model._flatten_layers(include_self=False):
+        if not layer.built or vars(layer).keys() & {"call", "convolution_op"}:
             continue
         if type(layer) is keras.layers.BatchNormalization and _is_plain_norm(layer):
             layer.call = functools.wraps(layer.call)(
                 functools.partial(_fused_norm, layer, layer.call)
             )
-        elif type(layer) is keras.layers.Cropping2D:
+        elif type(layer) is keras.layers.Cropping2D and _has_channels_last(layer):
             layer.call = functools.partial(_crop, layer.cropping)
         elif type(layer) is keras.layers.Conv2D and on_cpu and _is_plain_conv(layer):
             layer.convolution_op = _convolution(layer.padding.upper())
 
 
 def _is_plain_norm(layer: keras.layers.BatchNormalization) -> bool:
-    return not layer.synchronized and not layer.renorm and layer.axis in (-1, 3)
+    is_of_images = layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    return is_of_images and not layer.synchronized and not layer.renorm
 
 
 def _is_plain_conv(layer: keras.layers.Conv2D) -> bool:
     is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ("same", "valid")
     is_dense = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
-    channels = layer.kernel.shape[2]
-    return is_3x3 and is_dense and channels >= _MANY_CHANNELS
+    is_wide = layer.kernel.shape[2] >= _MANY_CHANNELS
+    return is_3x3 and is_dense and is_wide and _has_channels_last(layer)
+
+
+def _has_channels_last(layer: keras.layers.Conv2D | keras.layers.Cropping2D) -> bool:
+    return bool(layer.data_format == "channels_last")
 
 
 def _fused_norm(

@@ -20,7 +20,7 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
-from unet_train.task.layers import set_precision
+from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss
 from unet_train.task.losses import make_loss
 from unet_train.task.optimizer import (
@@ -147,7 +147,7 @@ class SegmentationTask:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Takes back what `state_dict` gave, as far as the options leave it open."""
         if self.options.threshold is None:
-            self.threshold = state["threshold"]
+            self.threshold = float(state["threshold"])
         for name, value in state.items():
             if hasattr(self.optimizer, name):
                 getattr(self.optimizer, name).assign(value)
@@ -185,13 +185,14 @@ class SegmentationTask:
 
     def copy_weights(self, copy: keras.Model) -> None:
         """Gives an evaluation model the weights, or their averages if there are any."""
-        source = self.averages or [weight.value for weight in self.model.weights]
+        weights = self.model.weights
+        source = self.averages or [weight.value for weight in weights]
+        values = dict(zip(map(id, weights), source, strict=True))
         found = {
-            weight.path: values
-            for weight, values in zip(self.model.weights, source, strict=True)
+            place: values[id(weight)] for place, weight in weights_by_place(self.model)
         }
-        for weight in copy.weights:
-            weight.assign(on_this_device(found[weight.path]))
+        for place, weight in weights_by_place(copy):
+            weight.assign(on_this_device(found[place]))
 
     def make_predictor(self, *, image_size: int | None) -> Predictor:
         """What a validation predicts with; `copy_weights` gives it the weights.

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,6 +18,11 @@ from unet_train.training.devices import Place
 from unet_train.training.run import Run, require_finite_weights
 
 _LOG = logging.getLogger("unet_train")
+
+_STATE = {
+    "step": int, "evaluated_step": int, "seconds": float, "seconds_a_step": float,
+    "task": dict, "callbacks": dict,
+}  # fmt: skip
 
 
 class Saver:
@@ -102,27 +108,50 @@ class Saver:
             return None
 
     def restore(self, run: Run) -> None:
-        """Goes on from the newest checkpoint that can be read, if there is one."""
+        """Goes on from the newest checkpoint that is not damaged, if there is one.
+
+        Raises:
+          OSError: A checkpoint cannot be read for now.
+          ValueError: All are damaged, or one does not fit model, task or callbacks.
+        """
 
         def warn(path: pathlib.Path, error: ValueError) -> None:
             damaged.append(path)
             _LOG.warning("%s", error)
 
         damaged: list[pathlib.Path] = []
-        state = self._checkpoints.restore_newest(run.task.tracked(), on_damaged=warn)
+        state = self._checkpoints.restore_newest(
+            run.task.tracked(), _STATE, on_damaged=warn
+        )
         if state is None:
             return
+        run.step, run.seconds = state["step"], state["seconds"]
+        run.seconds_a_step = state["seconds_a_step"]
+        run.evaluated_step = state["evaluated_step"]
+        _hand_back("the task", run.task.load_state_dict, state["task"])
+        for name, callback in self._callbacks.items():
+            if (saved := state["callbacks"].get(name)) is not None:
+                _hand_back(f"the callback {name}", callback.load_state_dict, saved)
         if self._place.is_chief:
             for path in damaged:
                 aside = self._checkpoints.set_aside(path)
                 _LOG.warning("it is now %s.", aside)
-        run.step, run.seconds = state["step"], state["seconds"]
-        run.seconds_a_step = state["seconds_a_step"]
-        run.evaluated_step = state["evaluated_step"]
-        run.task.load_state_dict(state["task"])
-        for name, callback in self._callbacks.items():
-            if (saved := state["callbacks"].get(name)) is not None:
-                callback.load_state_dict(saved)
+
+
+def _hand_back(whose: str, load: Callable[[Any], None], state: Any) -> None:
+    """Gives an object the state that it had; another version's may not fit.
+
+    Raises:
+      ValueError: It does not.
+    """
+    try:
+        load(state)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"The state of {whose} in the checkpoint does not fit it ({error!r}):"
+            f" {state!r:.200}. Resume with the version that wrote it; a callback may"
+            " also be left out of the configuration."
+        ) from error
 
 
 class Unwritten:

@@ -1,0 +1,123 @@
+"""What a run takes back of a checkpoint, and what it does where it cannot."""
+
+import errno
+import json
+
+import pytest
+import tensorflow as tf
+
+from unet_train import Callback, Trainer
+from unet_train.callbacks import EarlyStopping
+from unet_train.runs.load import load_model
+
+
+@pytest.fixture
+def fit(tmp_path, make_task, make_data):
+    """Goes on to a step; gives that from which it went on, and the callbacks."""
+
+    def fit(max_steps, *callbacks):
+        begun = []
+
+        class Begun(Callback):
+            def on_fit_start(self, run):
+                begun.append(run.step)
+
+        trainer = Trainer(
+            tmp_path, callbacks=[Begun(), *callbacks], max_steps=max_steps,
+            checkpoint_every_steps=2,
+        )  # fmt: skip
+        trainer.fit(make_task(), make_data(), resume=True)
+        return begun[0]
+
+    return fit
+
+
+def change_state(run_dir, step, function):
+    """As version 0.1.0 would have written it: without a checksum."""
+    path = run_dir / "checkpoints" / f"step_{step:08d}" / "state.json"
+    state = json.loads(path.read_text())
+    state.pop("checksum", None)
+    function(state)
+    path.write_text(json.dumps(state))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_state_of_another_shape_is_damage(fit, tmp_path):
+    fit(4)
+    wrong = {
+        "step": "4", "evaluated_step": 0.5, "seconds": None, "seconds_a_step": True,
+        "task": [], "callbacks": "none",
+    }  # fmt: skip
+    for key, value in wrong.items():
+        change_state(tmp_path, 4, lambda state, new={key: value}: state.update(new))
+        assert fit(4) == 2
+        assert (tmp_path / "checkpoints" / "damaged_step_00000004").is_dir()
+    change_state(tmp_path, 4, lambda state: state.pop("callbacks"))
+    assert fit(4) == 2
+
+
+def test_a_fault_of_the_machine_changes_no_file(fit, tmp_path, monkeypatch):
+    fit(4)
+    before = contents(tmp_path)
+
+    def read(self, prefix):
+        raise tf.errors.OpError(None, None, f"{prefix}.index; Permission denied", 2)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "read", read)
+    told = (
+        "step_00000004 cannot be read: .*tensors.index; Permission denied.* try again"
+    )
+    with pytest.raises(OSError, match=told):
+        fit(6)
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    assert fit(6) == 4
+
+
+def test_nothing_is_set_aside_before_all_is_taken_back(fit, tmp_path, monkeypatch):
+    fit(6)
+    state = tmp_path / "checkpoints" / "step_00000006" / "state.json"
+    state.write_text("{")
+    before, honest = contents(tmp_path), tf.train.Checkpoint.read
+
+    def read(self, prefix):
+        if "step_00000004" in prefix:
+            raise OSError(errno.EIO, "Input/output error", prefix)
+        return honest(self, prefix)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "read", read)
+    with pytest.raises(OSError, match="step_00000004 cannot be read: .*Input/output"):
+        fit(8)
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    assert fit(8) == 4
+
+
+def test_a_state_that_does_not_fit_the_callback(fit, tmp_path):
+    name = "unet_train.callbacks.early_stopping.EarlyStopping"
+    fit(2, EarlyStopping())
+    for state in ({"best": 0.5}, [0.5]):
+        change_state(
+            tmp_path, 2, lambda all, new=state: all["callbacks"].update({name: new})
+        )
+        before = contents(tmp_path)
+        told = f"state of the callback {name} in the checkpoint does not fit.*left out"
+        with pytest.raises(ValueError, match=told):
+            fit(4, EarlyStopping())
+        assert contents(tmp_path) == before
+    assert fit(4) == 2  # The cure.
+
+
+def test_a_state_that_does_not_fit_the_task(fit, tmp_path):
+    fit(2)
+    change_state(tmp_path, 2, lambda all: all.update(task={"threshold": "high"}))
+    with pytest.raises(
+        ValueError, match="state of the task in the checkpoint does not"
+    ):
+        fit(4)
+    (tmp_path / "model.keras").unlink()
+    with pytest.raises(ValueError, match="step 2 in .* does not tell the threshold"):
+        load_model(tmp_path)
