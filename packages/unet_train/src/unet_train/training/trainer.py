@@ -173,7 +173,6 @@ class Trainer:
             run.step += len(logs["loss"])
             self._agree(run, timer, stop)
             run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
-            self._place.average_statistics(task.model)
             require_finite_losses(
                 logs["loss"], run, lambda step: self._ids_of_batch(run, step)
             )
