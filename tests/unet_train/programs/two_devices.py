@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from unet_train import SegmentationTask
+from unet_train.task.devices import draw_apart
 from unet_train.training.loop import make_train_loop
 
 
@@ -36,6 +37,27 @@ def averages(strategy):
     batches = tf.data.Dataset.from_tensors(tf.ones(4)).repeat()
     loop(iter(strategy.experimental_distribute_dataset(batches)), tf.constant(1))
     return [each.numpy().tolist() for each in local(average)]
+
+
+def draws(strategy):
+    """How many different draws four tiles get, two on each device, in two parts."""
+    dropout = keras.layers.Dropout(0.5, seed=1)
+    task = SegmentationTask(make_model(dropout))
+    task.accumulate = 2
+    task.build_optimizer()
+    draw_apart(task.tracked()["seeds"])
+    seen, count = tf.Variable(tf.zeros((2, 6, 6, 3))), tf.Variable(0)
+
+    def noting(inputs, training=None, call=dropout.call):
+        outputs = call(inputs, training=training)
+        seen.assign(tf.tensor_scatter_nd_update(seen, [[count]], outputs))
+        count.assign_add(1)
+        return outputs
+
+    dropout.call = noting
+    tiles = tf.ones((2, 6, 6, 3), tf.uint8), tf.ones((2, 6, 6, 1), tf.uint8)
+    tf.function(lambda: strategy.run(task.train_step, (tiles,)))()
+    return len({part.tobytes() for each in local(seen) for part in each.numpy()})
 
 
 def make_model(*layers):

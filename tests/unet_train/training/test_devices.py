@@ -80,7 +80,7 @@ def test_two_devices_equal_one(start, tmp_path, model, data, loss):
 
 def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
     trainer = {**TRAINER, "strategy": "mirrored", "precision": "mixed_float16"}
-    groups = {"task": TASK, "devices": 2}
+    groups = {"task": TASK, "model": {"dropout": 0.2}, "devices": 2}
     whole = finish(start("whole", trainer={**trainer, "max_steps": 8}, **groups))
     first = finish(start("parts", trainer={**trainer, "max_steps": 3}, **groups))
     trainer["max_steps"] = 8
@@ -186,6 +186,32 @@ def test_moving_statistics_are_the_mean_of_the_devices(
 def test_averages_follow_the_weights_of_their_own_device():
     # Before the first step an average keeps a tenth.
     np.testing.assert_allclose(on_two_devices("averages"), [[0.9], [1.8]])
+
+
+def seeds_of(process):
+    """What each device of a process draws from at its end: [layers, devices, 2]."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return np.array(json.loads(output.splitlines()[-1])["seeds"])
+
+
+def test_every_device_of_every_machine_draws_for_itself(start, start_two):
+    groups = {"model": {"dropout": 0.2, "stochastic_depth": 0.1, "norm": "none"}}
+    trainer = {**TRAINER, "max_steps": 2}
+    one = seeds_of(start("one", trainer={**trainer, "strategy": "none"}, **groups))
+    machines = start_two(
+        "two", trainer={**trainer, "strategy": "multi_worker"}, **groups
+    )
+    of_all = np.concatenate([seeds_of(machine) for machine in machines], axis=1)
+    layers, devices = of_all.shape[:2]
+    assert (layers, devices) == (5, 2)
+    assert len({tuple(seed) for seed in of_all.reshape(-1, 2)}) == layers * devices
+    # The first draws what one device alone draws, so a run may go on on another number.
+    np.testing.assert_array_equal(of_all[:, :1], one)
+
+
+def test_no_draw_is_repeated_on_another_device_or_in_another_part():
+    assert on_two_devices("draws") == 4
 
 
 def wait_for_step(process, step):

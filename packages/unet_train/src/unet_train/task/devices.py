@@ -15,6 +15,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+# By how much the seeds of two devices differ. Keras draws a layer's seed from 1 to 1e9.
+_SEEDS_APART = 1_000_003
+
 
 def sum_over_devices(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The sums of each value over all devices; on one device the values."""
@@ -49,3 +52,28 @@ def average_statistics(model: keras.Model) -> None:
     sums = sum_over_devices([statistic.read_value() for statistic in statistics])
     for statistic, total in zip(statistics, sums, strict=True):
         statistic.assign(total / count)
+
+
+def draw_apart(seeds: Sequence[tf.Variable]) -> None:
+    """Has what is drawn at random differ from device to device; called outside of them.
+
+    The first device goes on as it is; the others' seeds follow from its own, so that
+    this is all that a checkpoint has to keep.
+
+    Args:
+      seeds: int64 [2] each, a seed and how often it was drawn from, as
+        `keras.random.SeedGenerator` keeps them.
+    """
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1 or not seeds:
+        return
+
+    def draw_apart_here() -> None:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        number = tf.cast(number, tf.int64)
+        of_first = [tf.where(number == 0, seed, 0) for seed in seeds]
+        apart = tf.stack([_SEEDS_APART * number, 0])
+        for seed, first in zip(seeds, sum_over_devices(of_first), strict=True):
+            seed.assign(first + apart)
+
+    strategy.run(tf.function(draw_apart_here))
