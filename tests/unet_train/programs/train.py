@@ -1,6 +1,7 @@
 """Trains discs on some devices, as a process of its own: `train.py ARGUMENTS`.
 
-Prints a line of JSON after each round: the steps' costs. `--devices N` gives N logical
+Prints a line of JSON after each round, the steps' costs, and one at the end, the
+seeds of each device. `--devices N` gives N logical
 CPUs; `--announce N` prints a line in the midst of a round, before step N;
 `--max_file_bytes N` lets no file grow larger; further arguments are JSON for model,
 task, data and trainer.
@@ -58,9 +59,23 @@ def main():
     data = SegmentationData("discs", data_dir=options.data_dir, **data)
     try:
         trainer.fit(task, data, resume=options.resume)
+        report_seeds(task, trainer)
     except KeyboardInterrupt as interrupt:
         print(interrupt)
         sys.exit(3)
+
+
+def report_seeds(task, trainer):
+    """Prints what each device of this machine draws from, a list for each layer."""
+    import tensorflow as tf
+
+    with trainer.scope():
+        local = tf.distribute.get_strategy().experimental_local_results
+        seeds = [
+            [state.numpy().tolist() for state in local(variable)]
+            for variable in task.tracked().get("seeds", [])
+        ]
+    print(json.dumps({"seeds": seeds}))
 
 
 def announcing(task, step):

@@ -4,13 +4,17 @@ Devices are logical CPUs, machines are processes on the loopback interface.
 """
 
 import json
+import pathlib
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from unet_train.runs.checkpoint import step_of
 
@@ -29,6 +33,16 @@ def finish(process, code=0):
 
 def weights_of(run_dir):
     return keras.saving.load_model(run_dir / "model.keras").get_weights()
+
+
+def on_two_devices(experiment):
+    """What a function of `programs/two_devices.py` returns."""
+    program = pathlib.Path(__file__).parents[1] / "programs" / "two_devices.py"
+    done = subprocess.run(
+        [sys.executable, program, experiment], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def assert_alike(one, other, tolerance):
@@ -66,9 +80,9 @@ def test_two_devices_equal_one(start, tmp_path, model, data, loss):
 
 def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
     trainer = {**TRAINER, "strategy": "mirrored", "precision": "mixed_float16"}
-    groups = {"task": TASK, "devices": 2}
+    groups = {"task": TASK, "model": {"dropout": 0.2}, "devices": 2}
     whole = finish(start("whole", trainer={**trainer, "max_steps": 8}, **groups))
-    first = finish(start("parts", trainer={**trainer, "max_steps": 4}, **groups))
+    first = finish(start("parts", trainer={**trainer, "max_steps": 3}, **groups))
     trainer["max_steps"] = 8
     second = finish(start("parts", trainer=trainer, resume=True, **groups))
     assert first + second == whole
@@ -121,6 +135,83 @@ def test_two_machines_equal_one_and_only_the_first_writes(start, start_two, tmp_
         "architecture.json", "best", "checkpoints", "config.yaml", "metrics.json",
         "model.keras",
     }  # fmt: skip
+
+
+def statistics_of(run_dir):
+    """The moving statistics of the saved model."""
+    weights = keras.saving.load_model(run_dir / "model.keras").weights
+    return [np.array(each) for each in weights if "/moving_" in each.path]
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+def test_moving_statistics_are_the_mean_of_the_devices(
+    start, start_two, tmp_path, strategy
+):
+    """The devices see the tiles that one device would see in two smaller steps."""
+    momentum = 0.5
+    groups = {
+        "model": {"norm": "batch", "norm_momentum": momentum},
+        "task": {"learning_rate": 1e-12},
+    }
+    for steps in (1, 2):
+        trainer = {**TRAINER, "max_steps": steps, "strategy": "none"}
+        data = {"batch_size": 2}
+        finish(start(f"one_{steps}", trainer=trainer, data=data, **groups))
+    trainer = {**TRAINER, "max_steps": 1, "strategy": strategy}
+    if strategy == "mirrored":
+        finish(start("two", devices=2, trainer=trainer, **groups))
+    else:
+        for process in start_two("two", trainer=trainer, **groups):
+            finish(process)
+    once, twice, found = (
+        statistics_of(tmp_path / name) for name in ("one_1", "one_2", "two")
+    )
+    initial = [0.0, 1.0] * (len(once) // 2)  # Of means and of variances.
+    of_second = [
+        momentum * first + both - momentum * one
+        for first, one, both in zip(initial, once, twice, strict=True)
+    ]
+    differences = [np.abs(a - b).max() for a, b in zip(once, of_second, strict=True)]
+    assert max(differences) > 1e-2
+    expected = [(a + b) / 2 for a, b in zip(once, of_second, strict=True)]
+    assert_alike(found, expected, 1e-5)
+    reader = tf.train.load_checkpoint(
+        tmp_path / "two" / "checkpoints" / "step_00000001" / "tensors"
+    )
+    saved = [reader.get_tensor(name) for name in reader.get_variable_to_shape_map()]
+    for statistic in found:
+        assert any(np.array_equal(each, statistic) for each in saved)
+
+
+def test_averages_follow_the_weights_of_their_own_device():
+    # Before the first step an average keeps a tenth.
+    np.testing.assert_allclose(on_two_devices("averages"), [[0.9], [1.8]])
+
+
+def seeds_of(process):
+    """What each device of a process draws from at its end: [layers, devices, 2]."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return np.array(json.loads(output.splitlines()[-1])["seeds"])
+
+
+def test_every_device_of_every_machine_draws_for_itself(start, start_two):
+    groups = {"model": {"dropout": 0.2, "stochastic_depth": 0.1, "norm": "none"}}
+    trainer = {**TRAINER, "max_steps": 2}
+    one = seeds_of(start("one", trainer={**trainer, "strategy": "none"}, **groups))
+    machines = start_two(
+        "two", trainer={**trainer, "strategy": "multi_worker"}, **groups
+    )
+    of_all = np.concatenate([seeds_of(machine) for machine in machines], axis=1)
+    layers, devices = of_all.shape[:2]
+    assert (layers, devices) == (5, 2)
+    assert len({tuple(seed) for seed in of_all.reshape(-1, 2)}) == layers * devices
+    # The first draws what one device alone draws, so a run may go on on another number.
+    np.testing.assert_array_equal(of_all[:, :1], one)
+
+
+def test_no_draw_is_repeated_on_another_device_or_in_another_part():
+    assert on_two_devices("draws") == 4
 
 
 def wait_for_step(process, step):

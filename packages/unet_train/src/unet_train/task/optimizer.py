@@ -116,7 +116,7 @@ def move_averages(
     keep: float,
     step: tf.Tensor,
 ) -> None:
-    """Moves averages of weights towards what they are now; called outside of devices.
+    """Moves averages of weights towards what they are now; called on each device.
 
     Args:
       averages: Of each weight.
@@ -127,10 +127,5 @@ def move_averages(
     """
     step = tf.cast(step, tf.float32)
     keep = tf.minimum(keep, (1 + step) / (10 + step))
-    extended = tf.distribute.get_strategy().extended
     for average, weight in zip(averages, weights, strict=True):
-        extended.update(
-            average,
-            lambda average, now: average.assign(keep * average + (1 - keep) * now),
-            args=(extended.read_var(weight.value),),
-        )
+        average.assign(keep * average + (1 - keep) * weight)

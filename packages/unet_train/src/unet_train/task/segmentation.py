@@ -20,6 +20,11 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
+from unet_train.task.devices import (
+    average_statistics,
+    on_this_device,
+    sum_over_devices,
+)
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss
 from unet_train.task.losses import make_loss
@@ -172,7 +177,8 @@ class SegmentationTask:
         return {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 
     def after_step(self) -> None:
-        """Moves the averages towards the weights; called outside of the devices."""
+        """Makes moving statistics one, moves the averages; called on each device."""
+        average_statistics(self.model)
         if self.averages:
             step = self.optimizer.iterations
             move_averages(self.averages, self.model.weights, self.options.ema, step)
@@ -301,20 +307,6 @@ class SegmentationTask:
             return list(gradients), norm
         factor = self.options.clip_norm / tf.maximum(norm, self.options.clip_norm)
         return [gradient * factor for gradient in gradients], norm
-
-
-def sum_over_devices(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The sums of each value over all devices; on one device the values."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return list(values)
-    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
-
-
-def on_this_device(variable: tf.Variable) -> tf.Tensor:
-    """The value of a variable on the first device of this machine."""
-    local = tf.distribute.get_strategy().experimental_local_results(variable)
-    return tf.convert_to_tensor(local[0])
 
 
 def _at_full_size(logits: tf.Tensor, level: int, masks: tf.Tensor) -> tf.Tensor:

@@ -94,18 +94,6 @@ class Place:
                 " system that all machines share."
             )
 
-    def average_statistics(self, model: keras.Model) -> None:
-        """Gives moving statistics, of which each device has its own, their mean.
-
-        What every device has is then the same, can be read without asking the others,
-        and is what a checkpoint holds.
-        """
-        if self.strategy.num_replicas_in_sync == 1:
-            return
-        for weight in model.non_trainable_variables:
-            if tf.as_dtype(weight.dtype).is_floating:
-                weight.value.assign(self.strategy.extended.read_var(weight.value))
-
 
 def configure(options: TrainerOptions) -> Place:
     """Sets TensorFlow up before anything is placed on a device.

@@ -38,7 +38,7 @@ def make_train_loop(
         device with its part of the batch.
       log_names: The names that `step` returns.
       strategy: Where it runs; None is TensorFlow's default, one device.
-      after_step: Called after each step, once, outside of the devices.
+      after_step: Called after each step, on each device.
       stop: A bool; when another thread sets it, the loop ends after the
         step it is in.
       jit_compile: Compile the step with XLA.
@@ -68,7 +68,7 @@ def make_train_loop(
             with tf.control_dependencies(tf.nest.flatten(batch, True)):
                 wait = _clock() - asked
             per_device = strategy.run(step, (batch,))
-            after_step()
+            strategy.run(after_step)
             values = tf.nest.map_structure(
                 lambda value: strategy.experimental_local_results(value)[0],
                 {name: per_device[name] for name in log_names},

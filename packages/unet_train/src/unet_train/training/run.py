@@ -20,6 +20,9 @@ import numpy.typing as npt
 from unet_train.runs.folder import CHECKPOINTS
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from unet_train.data.share import Share
     from unet_train.data.source import SegmentationData
     from unet_train.inference.predictor import Predictor
     from unet_train.options import TrainerOptions
@@ -74,6 +77,24 @@ class Run:
     def epoch(self) -> float:
         """Passes over the training images so far."""
         return self.step / self.steps_per_epoch
+
+    def batches(self, share: Share) -> tf.data.Dataset:
+        """One machine's share of the batches from the next step on, without end."""
+        return self.data.train_batches(
+            margin=self.task.margin, start_step=self.step, share=share, **self._order
+        )
+
+    def ids_of_batch(self, step: int) -> list[str]:
+        """The TFDS ids of the examples in a batch, counted from 0."""
+        return self.data.ids_of_batch(step, **self._order)
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        return {
+            "seed": self.options.seed,
+            "limit": self.options.limit_train,
+            "repeat_batches": self.options.overfit_batches,
+        }
 
     def stop(self, reason: str) -> None:
         """Ends the run in good order after this round of steps."""

@@ -25,7 +25,6 @@ import numpy as np
 import tensorflow as tf
 
 from unet_train.data.labels import explained
-from unet_train.data.share import Share
 from unet_train.data.source import SegmentationData
 from unet_train.options import TrainerOptions
 from unet_train.runs.folder import (
@@ -36,6 +35,7 @@ from unet_train.runs.folder import (
     write_config,
     write_text,
 )
+from unet_train.task.devices import draw_apart
 from unet_train.task.layers import speed_up
 from unet_train.task.segmentation import SegmentationTask
 from unet_train.training import devices
@@ -162,7 +162,7 @@ class Trainer:
             stop=stop.variable if self._place.share.workers == 1 else None,
             jit_compile=options.jit_compile,
         )
-        batches = self._place.iterate(lambda share: self._batches(run, share))
+        batches = self._place.iterate(run.batches)
         if agenda.eval_is_due(run) and not agenda.is_over(run):
             self._validate(run, timer, stop)  # The run was stopped just before it.
         self._agree(run, timer, stop)
@@ -173,10 +173,7 @@ class Trainer:
             run.step += len(logs["loss"])
             self._agree(run, timer, stop)
             run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
-            self._place.average_statistics(task.model)
-            require_finite_losses(
-                logs["loss"], run, lambda step: self._ids_of_batch(run, step)
-            )
+            require_finite_losses(logs["loss"], run, run.ids_of_batch)
             self._call("on_loop_end", run, logs)
             # The end has a validation and a checkpoint of its own, and who takes a
             # machine away does not wait for a validation.
@@ -210,24 +207,6 @@ class Trainer:
             run.stop("the first machine stopped")
         return is_interrupted
 
-    def _batches(self, run: Run, share: Share) -> tf.data.Dataset:
-        return run.data.train_batches(
-            margin=run.task.margin,
-            seed=self.options.seed,
-            start_step=run.step,
-            limit=self.options.limit_train,
-            repeat_batches=self.options.overfit_batches,
-            share=share,
-        )
-
-    def _ids_of_batch(self, run: Run, step: int) -> list[str]:
-        return run.data.ids_of_batch(
-            step,
-            seed=self.options.seed,
-            limit=self.options.limit_train,
-            repeat_batches=self.options.overfit_batches,
-        )
-
     def _start(
         self,
         task: SegmentationTask,
@@ -260,6 +239,7 @@ class Trainer:
         with self.scope():
             self._saver.restore(run)
             self._place.require_same_step(run.step)
+            draw_apart(task.tracked().get("seeds", []))
         if not self._place.is_chief:
             return run
         # Only now, when nothing can be refused any more, may a file be replaced.

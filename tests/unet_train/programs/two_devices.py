@@ -1,0 +1,79 @@
+"""What two logical CPUs do, as a process of its own: `two_devices.py EXPERIMENT`.
+
+Prints what the function of that name returns, as a line of JSON.
+"""
+
+import json
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import tensorflow as tf
+
+from unet_train import SegmentationTask
+from unet_train.task.devices import draw_apart
+from unet_train.training.loop import make_train_loop
+
+
+def averages(strategy):
+    """Moving averages, a list a device, after a step that leaves the weights alone.
+
+    Before it the bias of the first device is 1, that of the second 2, the averages 0.
+    """
+    task = SegmentationTask(make_model(), ema=0.5)
+    task.build_optimizer()
+    bias, average = task.model.weights[-1], task.averages[-1]
+    average.assign([0.0])
+    for value, here in zip((1.0, 2.0), local(bias.value), strict=True):
+        here.assign([value])
+    loop = make_train_loop(
+        lambda batch: {"loss": tf.reduce_sum(batch)},
+        ("loss",),
+        strategy=strategy,
+        after_step=task.after_step,
+    )
+    batches = tf.data.Dataset.from_tensors(tf.ones(4)).repeat()
+    loop(iter(strategy.experimental_distribute_dataset(batches)), tf.constant(1))
+    return [each.numpy().tolist() for each in local(average)]
+
+
+def draws(strategy):
+    """How many different draws four tiles get, two on each device, in two parts."""
+    dropout = keras.layers.Dropout(0.5, seed=1)
+    task = SegmentationTask(make_model(dropout))
+    task.accumulate = 2
+    task.build_optimizer()
+    draw_apart(task.tracked()["seeds"])
+    seen, count = tf.Variable(tf.zeros((2, 6, 6, 3))), tf.Variable(0)
+
+    def noting(inputs, training=None, call=dropout.call):
+        outputs = call(inputs, training=training)
+        seen.assign(tf.tensor_scatter_nd_update(seen, [[count]], outputs))
+        count.assign_add(1)
+        return outputs
+
+    dropout.call = noting
+    tiles = tf.ones((2, 6, 6, 3), tf.uint8), tf.ones((2, 6, 6, 1), tf.uint8)
+    tf.function(lambda: strategy.run(task.train_step, (tiles,)))()
+    return len({part.tobytes() for each in local(seen) for part in each.numpy()})
+
+
+def make_model(*layers):
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    model.add(keras.layers.Conv2D(1, 1))
+    return model
+
+
+def local(variable):
+    return tf.distribute.get_strategy().experimental_local_results(variable)
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, logical)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        print(json.dumps(globals()[sys.argv[1]](strategy)))
