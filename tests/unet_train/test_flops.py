@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from unet_core import UNetConfig, build_unet, summary
+from unet_core import Summary, UNetConfig, build_unet
 from unet_train.flops import matrix_product_gflops, train_gflop
 
 
@@ -21,7 +21,7 @@ from unet_train.flops import matrix_product_gflops, train_gflop
     ],
 )
 def test_counts_what_the_formula_says(config, size):
-    expected = summary(config, size).train_gflop
+    expected = Summary.of(config, size).train_gflop
     assert expected > 0
     assert train_gflop(build_unet(config), size) == pytest.approx(expected, rel=1e-12)
 

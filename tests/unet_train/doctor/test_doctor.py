@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import yaml
 
-from unet_core import UNetConfig, build_unet, summary
+from unet_core import Summary, UNetConfig, build_unet
 from unet_train import doctor
 from unet_train.cli import main
 from unet_train.doctor import machine
@@ -513,7 +513,7 @@ def test_a_gpu_that_is_insisted_on(monkeypatch, built, examine):
 
 def test_memory_is_that_of_the_summary():
     config = UNetConfig(depth=2, base_filters=8)
-    expected = summary(config, 60)
+    expected = Summary.of(config, 60)
     model = build_unet(config)
     one, three = (
         machine.training_bytes(model, tile_size=60, batch_size=n) for n in (1, 3)
