@@ -13,7 +13,12 @@ from tensorflow.core.framework import graph_pb2
 from unet_core import UNetConfig, build_unet
 from unet_train import Callback, SegmentationData, SegmentationTask, Trainer
 from unet_train.callbacks import TensorBoard
-from unet_train.callbacks.tensorboard import contact_sheet, flatten, side_by_side
+from unet_train.callbacks.tensorboard import (
+    contact_sheet,
+    flatten,
+    hparams,
+    side_by_side,
+)
 from unet_train.runs.load import load_model
 from unet_train.writers import TensorBoardWriter
 from unet_train.writers.layer_graph import layer_graph
@@ -139,18 +144,78 @@ def test_options_for_the_hparams_tab(events, run_dir):
     content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
     info = content.session_start_info
     assert info.group_name == run_dir.name
-    assert info.hparams["task.learning_rate"].number_value == 1e-3
+    assert info.hparams["1 task.learning_rate"].number_value == 1e-3
     assert info.hparams["data.tile_size"].number_value == 30
     assert info.hparams["trainer.max_steps"].number_value == 7
-    assert info.hparams["task.loss"].string_value == "bce"
+    assert info.hparams["2 task.loss"].string_value == "bce"
+    assert info.hparams["5 data.batch_size"].number_value == 2
     assert info.hparams["data.mirror"].WhichOneof("kind") == "bool_value"
     assert info.hparams["data.foreground"].string_value == "[1]"
     assert "trainer.max_epochs" not in info.hparams
 
 
 def test_flat_options():
-    config = {"a": {"b": {"c": 1}, "d": None}, "e": [{"f": 2}], "g": True, "h": {}}
-    assert flatten(config) == {"a.b.c": 1, "e": "[{'f': 2}]", "g": True}
+    config = {"a": {"b": {"c": 1}, "d": None}, "e": [1, "x"], "g": True, "h": {}}
+    assert flatten(config) == {"a.b.c": 1, "e": "[1, 'x']", "g": True}
+
+
+def test_neither_callbacks_nor_nested_lists_among_the_options():
+    config = {"callbacks": [{"class_path": "a.B"}], "a": {"b": [[1]], "c": [2]}}
+    assert flatten(config) == {"a.c": "[2]"}
+
+
+def test_a_part_goes_by_its_class_path():
+    loss = {"class_path": "a.Tversky", "init_args": {"alpha": 0.2, "deep": [[1]]}}
+    assert flatten({"task": {"loss": loss}}) == {
+        "task.loss": "a.Tversky", "task.loss.alpha": 0.2,
+    }  # fmt: skip
+
+
+def as_the_tab_shows_it(run_dir):
+    """What TensorBoard's own backend gives: options and scores, in their order."""
+    from tensorboard.backend.event_processing import (
+        data_provider,
+        plugin_event_multiplexer,
+    )
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.hparams import backend_context
+
+    files = plugin_event_multiplexer.EventMultiplexer({run_dir.name: str(run_dir)})
+    files.Reload()
+    provider = data_provider.MultiplexerDataProvider(files, str(run_dir))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request = RequestContext()
+    experiment = context.experiment_from_metadata(
+        request, "", True, context.hparams_metadata(request, ""), None
+    )
+    options = [info.name for info in experiment.hparam_infos]
+    return options, [info.name.tag for info in experiment.metric_infos]
+
+
+@pytest.mark.usefixtures("events")
+def test_what_matters_comes_first_in_the_hparams_tab(run_dir):
+    """It shows five options and five scores, and sorts both by their names."""
+    options, scores = as_the_tab_shows_it(run_dir)
+    first = ["1 task.learning_rate", "2 task.loss", "5 data.batch_size"]
+    assert options[:3] == first
+    assert scores[0] == "HParams/iou"
+
+
+def test_the_networks_main_options_are_among_the_first():
+    model = {"activation": "relu", "base_filters": 8, "depth": 2}
+    config = {"callbacks": [], "data": {"batch_size": 2, "blur": 0.0}, "model": model}
+    config["task"] = {"ema": 0.0, "learning_rate": 0.1, "loss": "bce"}
+    assert sorted(hparams(config))[:6] == [
+        "1 task.learning_rate", "2 task.loss", "4 model.depth", "5 data.batch_size",
+        "6 model.base_filters", "data.blur",
+    ]  # fmt: skip
+    config["model"]["encoder"] = "resnet50"
+    assert sorted(hparams(config))[2] == "3 model.encoder"
+
+
+def test_the_score_for_the_hparams_tab(events):
+    assert scalars(events, "HParams/iou") == scalars(events, "validation/iou")
 
 
 def test_histograms_of_weights_and_gradients(events, run_dir):

@@ -441,7 +441,8 @@ def test_the_card_tells_what_is_there(exported, run_dir, data_dir):
     assert card.startswith("# U-Net for cat, pixel by pixel\n")
     for text in ("of depth 1", "From 0.45 on", "scaled to 40 pixels", "CC BY 4.0"):
         assert text in card
-    assert "| `train` | training | 7 |" in card
+    assert "| `train` | training | 6 |" in card
+    assert "| `train` | held out | 1 |" in card
     assert "| `validation` | validation | 3 |" in card
     scores = json.loads((run_dir / "metrics.json").read_text())
     assert f"| iou | {scores['iou']:.4g} |" in card
@@ -454,6 +455,29 @@ def test_the_card_tells_what_is_there(exported, run_dir, data_dir):
     assert str(data_dir) not in card
     config = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.S)[1])
     assert config["task"]["threshold"] == 0.45
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (
+            ["--data.holdout=0.4"],
+            ["training | 4", "held out, to choose the threshold | 3"],
+        ),
+        (["--data.holdout=0", "--trainer.limit_train=5"], ["training | 5"]),
+    ],
+)
+def test_images_that_were_not_trained_on_count_as_such(
+    tmp_path, data_dir, options, rows
+):
+    run_dir, output = tmp_path / "run", tmp_path / "out"
+    arguments = [each for each in SMALL if not each.startswith("--task.threshold")]
+    arguments += [f"--run_dir={run_dir}", f"--data.data_dir={data_dir}", *options]
+    assert main(["fit", *arguments]) == 0
+    export(run_dir, output, formats=["keras"])
+    card = (output / "README.md").read_text()
+    found = re.findall(r"^\| `train` \| (.*) \|$", card, re.M)
+    assert found == rows
 
 
 def test_another_threshold_is_in_card_and_mask(run_dir, tmp_path):
@@ -549,6 +573,7 @@ def test_without_its_dataset_pictures_are_made_up(bare_run, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "synthetic pictures in all EXIF orientations" in " ".join(card.split())
     assert "| `train` | training | not at hand |" in card
+    assert "| `train` | held out | not at hand |" in card
 
 
 def test_a_folder_that_holds_something_is_left_alone(run_dir, tmp_path, capsys):

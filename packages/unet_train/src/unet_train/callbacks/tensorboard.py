@@ -24,6 +24,12 @@ _TAGS = {"loss": "cost"}
 _IGNORED_GREY = 128
 _SHEET = 16
 _SHEET_COLUMNS = 4
+# TensorBoard's HParams tab shows five options at first, those that differ between runs
+# and then by name. So these are numbered.
+_FIRST_OPTIONS = (
+    *("task.learning_rate", "task.loss", "model.encoder", "model.depth"),
+    *("data.batch_size", "model.base_filters"),
+)
 
 
 class TensorBoard(Callback):
@@ -74,7 +80,7 @@ class TensorBoard(Callback):
         self._writer.graph(run.task.model)
         config = (run.directory / "config.yaml").read_text()
         self._writer.text(run.step, "config", f"```yaml\n{config}```")
-        self._writer.hparams(flatten(yaml.safe_load(config)), run.directory.name)
+        self._writer.hparams(hparams(yaml.safe_load(config)), run.directory.name)
         self._tiles = _first_tiles(run)
         sheet = contact_sheet(*self._tiles[:2])
         self._writer.images(run.step, {"training/what_the_network_sees": sheet[None]})
@@ -104,6 +110,10 @@ class TensorBoard(Callback):
     def on_eval_end(self, run: Run, scores: dict[str, float]) -> None:
         """Writes the validation's scores, and its precision-recall curve."""
         named = {f"validation/{name}": score for name, score in scores.items()}
+        monitor = run.task.monitor.name
+        if monitor in scores:
+            # Its scores that tab sorts by name too, and shows five.
+            named[f"HParams/{monitor}"] = scores[monitor]
         self._open.scalars(run.step, named)
         curve = getattr(run.scores, "curve", None)
         if isinstance(curve, ThresholdCounts):
@@ -166,20 +176,40 @@ class TensorBoard(Callback):
         self._open.histograms(run.step, values)
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Nested options to `task.learning_rate` and so on; what is not set is left out.
+def hparams(config: dict[str, Any]) -> dict[str, bool | float | str]:
+    """The options of a run for the HParams tab, those that matter most numbered.
 
-    >>> flatten({"task": {"loss": "bce", "ema": 0.9}, "callbacks": [1], "x": None})
-    {'task.loss': 'bce', 'task.ema': 0.9, 'callbacks': '[1]'}
+    >>> hparams({"data": {"blur": 0.5}, "task": {"loss": "bce"}})
+    {'data.blur': 0.5, '2 task.loss': 'bce'}
+    """
+    numbered = {name: f"{n} {name}" for n, name in enumerate(_FIRST_OPTIONS, 1)}
+    options = {key: value for key, value in config.items() if key != "callbacks"}
+    return {numbered.get(name, name): value for name, value in flatten(options).items()}
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested options to `task.learning_rate` and so on.
+
+    What is not set is left out, and so are lists of anything but plain values, such as
+    that of the callbacks. A part that has a class path goes by that.
+
+    >>> flatten({"task": {"loss": "bce", "ema": 0.9}, "callbacks": [{}], "x": None})
+    {'task.loss': 'bce', 'task.ema': 0.9}
     """
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
+        name = prefix + key
+        if isinstance(value, dict) and "class_path" in value:
+            flat[name] = str(value["class_path"])
+            flat |= flatten(value.get("init_args") or {}, f"{name}.")
+        elif isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
         elif isinstance(value, bool | int | float | str):
-            flat[prefix + key] = value
-        elif value is not None:
-            flat[prefix + key] = str(value)
+            flat[name] = value
+        elif isinstance(value, list) and not any(
+            isinstance(each, dict | list) for each in value
+        ):
+            flat[name] = str(value)
     return flat
 
 

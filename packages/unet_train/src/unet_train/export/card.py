@@ -27,7 +27,8 @@ class Facts:
       config: Of the run.
       weights: "last" or "best".
       metrics: Of these weights; None if they were not validated.
-      counts: Images of each split; empty if the dataset is not at hand.
+      counts: Images for "training", "held out" of it and for "validation"; empty if the
+        dataset is not at hand.
       compared_on: What the photos of the comparison are.
       parity: Of each format that was exported.
     """
@@ -87,9 +88,19 @@ def _what(module: PhotoModule, facts: Facts) -> str:
 
 def _data(facts: Facts) -> str:
     data = facts.config["data"]
+    uses = {"training": "train_split", "validation": "eval_split"}
+    if data["holdout"]:
+        uses = {"training": "train_split", "held out": "train_split", **uses}
+    for_threshold = facts.config["task"]["threshold"] is None
     rows = [
-        (f"`{data[split]}`", use, facts.counts.get(data[split], "not at hand"))
-        for split, use in (("train_split", "training"), ("eval_split", "validation"))
+        (
+            f"`{data[split]}`",
+            f"{use}, to choose the threshold"
+            if use == "held out" and for_threshold
+            else use,
+            facts.counts.get(use, "not at hand"),
+        )
+        for use, split in uses.items()
     ]
     text = _paragraph(f"""
         Dataset `{data["name"]}` of TensorFlow Datasets. Mask values

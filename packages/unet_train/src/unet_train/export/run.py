@@ -90,7 +90,7 @@ def export(
             config=config,
             weights=weights,
             metrics=_metrics(pathlib.Path(run_dir), weights, trained.step),
-            counts=_counts(config["data"]),
+            counts=_counts(config),
             compared_on=compared_on,
             parity=parity,
         )
@@ -164,13 +164,20 @@ def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] |
     return found if found["step"] == step else None  # It was trained on since.
 
 
-def _counts(data: dict[str, Any]) -> dict[str, int]:
-    """Images of the splits that the run used; nothing if the dataset is not here."""
+def _counts(config: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Images by what the run used them for; none if the dataset is not here."""
     from unet_train.data.source import SegmentationData
 
     try:
-        found = SegmentationData(**data)
-        splits = (found.options.train_split, found.options.eval_split)
-        return {split: found.count(split) for split in splits}
+        found = SegmentationData(**config["data"])
+        held_out = found.holdout_count()
+        training = found.count(found.options.train_split) - held_out
+        validation = found.count(found.options.eval_split)
     except (ValueError, OSError):
         return {}
+    limit = config.get("trainer", {}).get("limit_train") or training
+    return {
+        "training": min(training, limit),
+        "held out": held_out,
+        "validation": validation,
+    }
