@@ -1,6 +1,7 @@
 """What two logical CPUs do, as a process of its own: `two_devices.py EXPERIMENT`.
 
-Prints what the function of that name returns, as a line of JSON.
+Prints what the function of that name returns, as a line of JSON. Where TF_CONFIG names
+machines, it is one of them.
 """
 
 import json
@@ -13,11 +14,13 @@ import keras
 import tensorflow as tf
 
 from unet_train import SegmentationTask
+from unet_train.options import TrainerOptions
 from unet_train.task.devices import draw_apart
+from unet_train.training.devices import configure
 from unet_train.training.loop import make_train_loop
 
 
-def averages(strategy):
+def averages(place):
     """Moving averages, a list a device, after a step that leaves the weights alone.
 
     Before it the bias of the first device is 1, that of the second 2, the averages 0.
@@ -29,17 +32,13 @@ def averages(strategy):
     for value, here in zip((1.0, 2.0), local(bias.value), strict=True):
         here.assign([value])
     loop = make_train_loop(
-        lambda batch: {"loss": tf.reduce_sum(batch)},
-        ("loss",),
-        strategy=strategy,
-        after_step=task.after_step,
+        total, ("loss",), strategy=place.strategy, after_step=task.after_step
     )
-    batches = tf.data.Dataset.from_tensors(tf.ones(4)).repeat()
-    loop(iter(strategy.experimental_distribute_dataset(batches)), tf.constant(1))
+    loop(place.iterate(ones), tf.constant(1))
     return [each.numpy().tolist() for each in local(average)]
 
 
-def draws(strategy):
+def draws(place):
     """How many different draws four tiles get, two on each device, in two parts."""
     dropout = keras.layers.Dropout(0.5, seed=1)
     task = SegmentationTask(make_model(dropout))
@@ -56,8 +55,31 @@ def draws(strategy):
 
     dropout.call = noting
     tiles = tf.ones((2, 6, 6, 3), tf.uint8), tf.ones((2, 6, 6, 1), tf.uint8)
-    tf.function(lambda: strategy.run(task.train_step, (tiles,)))()
+    tf.function(lambda: place.strategy.run(task.train_step, (tiles,)))()
     return len({part.tobytes() for each in local(seen) for part in each.numpy()})
+
+
+def asks_for_input(place):
+    """Operations of a step by which devices, or machines, ask whether all have a batch.
+
+    There are none in a step that only adds up its batch.
+    """
+    loop = make_train_loop(total, ("loss",), strategy=place.strategy)
+    traced = loop.get_concrete_function(place.iterate(ones), tf.constant(1))
+    functions = traced.graph.as_graph_def().library.function
+    kinds = {node.op for function in functions for node in function.node_def}
+    assert "IteratorGetNext" in kinds or "MultiDeviceIteratorGetNextFromShard" in kinds
+    return sorted(kind for kind in kinds if kind.startswith(("Collective", "Optional")))
+
+
+def ones(share):
+    """Endless, as far as one can see, and of a size that one cannot see."""
+    batches = tf.data.Dataset.from_tensors(tf.ones(8)).repeat()
+    return share.batch(batches.unbatch().filter(lambda one: one > 0), 3)
+
+
+def total(batch):
+    return {"loss": tf.reduce_sum(batch)}
 
 
 def make_model(*layers):
@@ -74,6 +96,7 @@ if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, logical)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        print(json.dumps(globals()[sys.argv[1]](strategy)))
+    strategy = "multi_worker" if "TF_CONFIG" in os.environ else "mirrored"
+    place = configure(TrainerOptions(max_steps=1, strategy=strategy))
+    with place.strategy.scope():
+        print(json.dumps(globals()[sys.argv[1]](place)))

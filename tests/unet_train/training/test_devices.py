@@ -4,6 +4,7 @@ Devices are logical CPUs, machines are processes on the loopback interface.
 """
 
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -35,14 +36,21 @@ def weights_of(run_dir):
     return keras.saving.load_model(run_dir / "model.keras").get_weights()
 
 
-def on_two_devices(experiment):
-    """What a function of `programs/two_devices.py` returns."""
+def start_experiment(name, environment=None):
+    """Starts a function of `programs/two_devices.py`."""
     program = pathlib.Path(__file__).parents[1] / "programs" / "two_devices.py"
-    done = subprocess.run(
-        [sys.executable, program, experiment], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return subprocess.Popen(
+        [sys.executable, program, name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+
+
+def result_of(process):
+    """What a process printed last, from JSON."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(output.splitlines()[-1])
 
 
 def assert_alike(one, other, tolerance):
@@ -185,14 +193,12 @@ def test_moving_statistics_are_the_mean_of_the_devices(
 
 def test_averages_follow_the_weights_of_their_own_device():
     # Before the first step an average keeps a tenth.
-    np.testing.assert_allclose(on_two_devices("averages"), [[0.9], [1.8]])
+    np.testing.assert_allclose(result_of(start_experiment("averages")), [[0.9], [1.8]])
 
 
 def seeds_of(process):
     """What each device of a process draws from at its end: [layers, devices, 2]."""
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-3000:]
-    return np.array(json.loads(output.splitlines()[-1])["seeds"])
+    return np.array(result_of(process)["seeds"])
 
 
 def test_every_device_of_every_machine_draws_for_itself(start, start_two):
@@ -211,7 +217,14 @@ def test_every_device_of_every_machine_draws_for_itself(start, start_two):
 
 
 def test_no_draw_is_repeated_on_another_device_or_in_another_part():
-    assert on_two_devices("draws") == 4
+    assert result_of(start_experiment("draws")) == 4
+
+
+def test_nobody_asks_before_each_step_whether_the_others_have_a_batch():
+    """The batches are said to have no end."""
+    assert result_of(start_experiment("asks_for_input")) == []
+    machines = [start_experiment("asks_for_input", each) for each in cluster(2)]
+    assert [result_of(machine) for machine in machines] == [[], []]
 
 
 def wait_for_step(process, step):

@@ -44,10 +44,17 @@ class Place:
         return self.share.worker == 0
 
     def iterate(self, batches: Callable[[Share], tf.data.Dataset]) -> Iterator[Any]:
-        """An iterator whose elements are spread over the devices of this machine."""
+        """An iterator whose elements are spread over the devices of this machine.
+
+        Args:
+          batches: Gives a share of the batches, without end.
+        """
+        # Without its word that it has no end, machines ask each other before each step
+        # whether all have a batch.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return iter(
             self.strategy.distribute_datasets_from_function(
-                lambda _: batches(self.share)
+                lambda _: batches(self.share).apply(endless)
             )
         )
 
