@@ -26,11 +26,11 @@ GUIDES = [
     "docs/evaluating.md",
     "docs/writing_a_callback.md",
     "docs/distributed.md",
+    "docs/doctor.md",
 ]
 PAGES = [
     *GUIDES,
     "docs/exporting.md",
-    "docs/doctor.md",
     "README.md",
     "packages/unet_train/README.md",
 ]

@@ -208,7 +208,7 @@ def test_healthy_data_are_called_healthy(trained, tmp_path, examine):
     path.write_text(yaml.safe_dump({**config, "run_dir": str(tmp_path / "new")}))
     status, faults, conclusion = examine("--config", path)
     assert (status, faults) == (0, {})
-    assert conclusion == "Healthy: all 9 checks passed."
+    assert conclusion == "Healthy: all 10 checks passed."
     assert set(examine.checks) == checks_of_the_guide("before")
     assert not (tmp_path / "new").exists()
 
@@ -269,7 +269,7 @@ def test_a_trained_network_with_relu(tmp_path, built, examine, parts):
         (["--task.learning_rate=1e30"], "the weights explode at learning rate 1e+30"),
     ],
 )
-def test_a_cost_that_is_no_number(built, examine, parts, arguments, text):
+def test_a_loss_that_is_no_number(built, examine, parts, arguments, text):
     data_dir = f"--data.data_dir={built['healthy']}"
     status, faults, conclusion = examine(*SMALL, data_dir, *arguments)
     assert (status, set(faults)) == (1, {"learning"})
@@ -347,6 +347,16 @@ def test_a_network_that_cannot_learn(built, examine):
     )
     assert (status, set(faults)) == (1, {"learning"})
     assert "cannot learn a single batch by heart (one batch, 100 steps" in conclusion
+
+
+def test_a_limit_of_time(built, examine):
+    status, faults, conclusion = examine(
+        *SMALL, f"--data.data_dir={built['healthy']}", "--minutes=1e-6"
+    )
+    assert (status, faults) == (0, {})
+    assert conclusion == "Healthy: no fault was found. Worth a look: learning."
+    # One step tells no time: it compiles.
+    assert set(examine.checks) == checks_of_the_guide("before") - {"time"}
 
 
 def test_a_run_that_has_learned_too_little(tmp_path, built, examine):
@@ -599,9 +609,9 @@ def scores_of(background, foreground, threshold=0.5):
 
 def test_scores_count_every_labelled_pixel():
     scores = scores_of([-5.0, -4.1, -4.1, 1.1], [2.1, 3.1, 4.1])
-    assert scores.histogram.sum(1).tolist() == [4, 3]
-    assert scores.medians == pytest.approx((-4.125, 3.125))
-    assert scores.lowest == pytest.approx(-5.0, abs=1e-4)
+    assert scores.logits.histogram.sum(1).tolist() == [4, 3]
+    assert scores.logits.medians == pytest.approx((-4.125, 3.125))
+    assert scores.logits.lowest == pytest.approx(-5.0, abs=1e-4)
     assert scores.counts.iou == 3 / 4
     threshold, best = scores.best
     assert best == 1
@@ -650,7 +660,11 @@ def test_a_healthy_run_is_called_healthy(trained, capsys):
         printed = capsys.readouterr().out
         checks = re.findall(r"^│ (\w[\w ]*?) +│", printed, re.M)
         assert set(checks) == checks_of_the_guide("of a run")
-        assert printed.endswith("Healthy: all 10 checks passed.\n")
+        assert re.search(
+            r"\nNothing is broken\. How good it is is another matter: IoU 0\.[89]\d on"
+            r" 8 validation images\.\n$",
+            printed,
+        )
         assert {path.name for path in folder.iterdir()} == {
             "alignment.png", "logits.png",
         }  # fmt: skip
@@ -676,7 +690,8 @@ def test_pictures_of_others_are_left_alone(trained, capsys, tmp_path):
     ("arguments", "text"),
     [
         (["--run_dir=nowhere"], "nowhere is not the folder of a run"),
-        ([*SMALL, "--images=1"], "--images must be at least 2. Received: 1"),
+        ([*SMALL, "--images=1"], "`images` must be at least 2. Received: 1"),
+        ([*SMALL, "--minutes=0"], "`minutes` must be above 0. Received: 0"),
         ([*SMALL, "--data.name=nix"], "TFDS finds no dataset 'nix'"),
         ([*SMALL, "--data.tile_size=31"], "Nearest valid: 30 and 32"),
         ([*SMALL, "--data.eval_split=nix"], "has no split 'nix'"),

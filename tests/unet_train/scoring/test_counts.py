@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from unet_train.data.source import Example
 from unet_train.scoring.accumulator import MaskScores
-from unet_train.scoring.counts import PixelCounts, ThresholdCounts
+from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_area
 
 shape = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -83,6 +83,8 @@ def test_curve_against_each_threshold_by_itself(images):
     np.testing.assert_array_equal(curve.true_positives, expected[1])
     np.testing.assert_array_equal(curve.false_positives, expected[0])
     masks = [mask for mask, _ in pixels]
+    union = np.add(expected[0], masks.count(1))
+    np.testing.assert_array_equal(curve.iou, expected[1] / np.maximum(union, 1))
     assert (curve.foreground, curve.background) == (masks.count(1), masks.count(0))
 
 
@@ -132,3 +134,12 @@ def test_metrics_of_images_together(threshold):
 
 def test_metrics_of_nothing():
     assert MaskScores(0.5).result()["iou"] == 1
+
+
+def test_false_area_is_the_mean_over_images_without_foreground():
+    table = np.array([[5, 90, 1, 4], [0, 30, 0, 70], [0, 0, 0, 9], [0, 0, 2, 7]])
+    assert false_area(table) == pytest.approx((0.3 + 0) / 2)
+    # One that is ignored as a whole has no area.
+    assert false_area(np.array([[0, 0, 0, 0, 7, 7], [0, 1, 0, 1, 7, 7]])) == 0.25
+    assert np.isnan(false_area(table[:1]))
+    assert np.isnan(false_area(np.zeros((0, 4), np.int64)))

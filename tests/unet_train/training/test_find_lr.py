@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from unet_train import SegmentationTask
 from unet_train.cli import main
 from unet_train.training.find_lr import LearningRates, find_learning_rate
 
@@ -15,9 +16,9 @@ from unet_train.training.find_lr import LearningRates, find_learning_rate
 class Scripted:
     """Makes a task report losses of ours; its weights are trained all the same."""
 
-    def __init__(self, task, cost_of_step):
+    def __init__(self, task, losses):
         self._task, self._honest = task, task.train_step
-        self._losses = tf.constant(cost_of_step)
+        self._losses = tf.constant(losses)
         task.train_step = self
 
     def __call__(self, batch):
@@ -65,7 +66,7 @@ def test_the_rates_are_the_optimizers(make_task, make_data):
     np.testing.assert_allclose(np.abs(moved), found.rates, rtol=1e-3)
 
 
-def test_proposes_where_the_smoothed_cost_fell_most(make_task, make_data):
+def test_proposes_where_the_smoothed_loss_fell_most(make_task, make_data):
     losses = [3.0, 2.9, 2.8, 2.0, 1.2, 1.1, 1.0, 1.0, 2.0, 4.0, 4.0, 4.0]
     task = make_task()
     Scripted(task, losses)
@@ -143,6 +144,33 @@ def test_tile_size_that_does_not_fit(make_task, make_data):
         find_learning_rate(make_task(), make_data(tile_size=31))
 
 
+def test_batch_in_parts_as_in_training(make_task, make_data):
+    """A part holds half of the tiles, and without batch norm the loss is the same."""
+    losses, tiles = {}, {}
+    for parts in (1, 2):
+        keras.utils.set_random_seed(0)
+        task = make_task({"norm": "none"})
+        total, seen = task.loss.total, set()
+
+        def watched(masks, *rest, total=total, seen=seen):
+            seen.add(masks.shape[0])
+            return total(masks, *rest)
+
+        task.loss.total = watched
+        data = make_data(batch_size=4)
+        found = find_learning_rate(task, data, steps=10, accumulate=parts)
+        losses[parts], tiles[parts] = found.losses, seen
+    assert tiles == {1: {4}, 2: {2}}
+    np.testing.assert_allclose(losses[1], losses[2], rtol=1e-4)
+
+
+def test_a_batch_that_does_not_divide(make_task, make_data):
+    data = make_data(batch_size=4)
+    text = "A batch of 4 is 4 tiles on this machine, .* in 3 equal parts. Set"
+    with pytest.raises(ValueError, match=text):
+        find_learning_rate(make_task(), data, accumulate=3)
+
+
 @pytest.mark.parametrize(
     ("highest", "text"),
     [
@@ -202,6 +230,21 @@ def test_command_prints_a_table(run_dir, capsys):
     arguments = [f"--config={run_dir / 'config.yaml'}", "--steps=12"]
     assert main(["find-lr", *arguments]) == 0
     assert "Suggested: --task.learning_rate " in capsys.readouterr().out
+
+
+def test_command_computes_in_parts(run_dir, capsys, monkeypatch):
+    arguments = [f"--config={run_dir / 'config.yaml'}", "--steps=10"]
+    seen, honest = [], SegmentationTask.train_step
+
+    def train_step(task, batch):
+        seen.append(task.accumulate)
+        return honest(task, batch)
+
+    monkeypatch.setattr(SegmentationTask, "train_step", train_step)
+    assert main(["find-lr", *arguments, "--trainer.accumulate=2"]) == 0
+    assert set(seen) == {2}
+    assert main(["find-lr", *arguments, "--trainer.accumulate=3"]) == 2
+    assert "in 3 equal parts" in capsys.readouterr().err
 
 
 def test_command_refuses_impossible_limits(run_dir, capsys):

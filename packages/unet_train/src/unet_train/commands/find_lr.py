@@ -46,6 +46,7 @@ def run(options: jsonargparse.Namespace) -> int:
         highest=options.highest,
         steps=options.steps,
         seed=trainer_options.seed,
+        accumulate=trainer_options.accumulate,
     )
     if options.json:
         print(json.dumps(dataclasses.asdict(found)))

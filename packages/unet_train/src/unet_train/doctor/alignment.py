@@ -18,6 +18,7 @@ import scipy.ndimage
 
 from unet_train.doctor.finding import Finding
 from unet_train.inference.pictures import overlay
+from unet_train.scoring.bootstrap import resampled
 
 if TYPE_CHECKING:
     from unet_train.data.source import Example
@@ -26,7 +27,7 @@ REACH = 32
 # Outlines drawn by hand are off by this much, in pixels.
 _TOLERATED = 5
 # Of the resampled sets of images, how many must agree on the shift, and how closely.
-_RESAMPLES, _AGREEMENT, _NEAR = 200, 0.9, 3
+_AGREEMENT, _NEAR = 0.9, 3
 _FEWEST = 4
 _CELL, _COLUMNS = 256, 4
 
@@ -86,10 +87,10 @@ def measure_shift(maps: Sequence[npt.NDArray[np.float32]]) -> tuple[int, int] | 
     """
     stack = np.stack(maps).reshape(len(maps), -1)
     best = _place(int(stack.mean(0).argmax()))
-    draws = np.random.default_rng(0).multinomial(
-        len(maps), np.full(len(maps), 1 / len(maps)), size=_RESAMPLES
+    drawn = resampled(
+        len(maps), lambda drawn: {"peak": (drawn @ stack).argmax(1)}, seed=0
     )
-    peaks = np.array([_place(int(each)) for each in (draws @ stack).argmax(1)])
+    peaks = np.array([_place(int(each)) for each in drawn["peak"]])
     agree = np.abs(peaks - best).max(1) <= _NEAR
     return best if agree.mean() >= _AGREEMENT else None
 

@@ -16,6 +16,7 @@ from unet_train.data.labels import IGNORE, STRANGE, label_table
 from unet_train.data.source import Example, SegmentationData
 from unet_train.doctor.alignment import boundary_map
 from unet_train.doctor.finding import Finding
+from unet_train.doctor.words import share
 from unet_train.options import DataOptions
 
 # Photos to draw; so many even if they show no outline.
@@ -182,15 +183,6 @@ def check_foreground(survey: Survey) -> Finding:
             "Look at alignment.png; swap --data.foreground and --data.background.",
         )
     return Finding("foreground", "ok", text)
-
-
-def share(part: float) -> str:
-    """A share as a percentage of two or three digits.
-
-    >>> share(0.123), share(0.00123)
-    ('12.3%', '0.12%')
-    """
-    return f"{part:.1%}" if part >= 0.01 or part == 0 else f"{part:.2%}"
 
 
 def _add(survey: Survey, example: Example) -> None:

@@ -34,16 +34,23 @@ class Finding:
     spoils: str = "The masks are bad"
 
 
-def conclude(findings: Sequence[Finding]) -> str:
-    """One sentence: all is well, or the first cause and its cure.
+def conclude(findings: Sequence[Finding], scores: str = "") -> str:
+    """One sentence: nothing is broken, or the first cause and its cure.
+
+    That nothing is broken does not make a run good, so its scores are named besides.
 
     Args:
       findings: In the order of causes: a fault may be the cause of those behind it.
+      scores: Of a run, a clause; empty if there is none.
     """
     for finding in findings:
         if finding.verdict == "fault":
             return f"{finding.spoils} because {finding.text}. {finding.cure}"
     warned = [finding.check for finding in findings if finding.verdict == "warning"]
+    look = f" Worth a look: {', '.join(warned)}." if warned else ""
+    if scores:
+        quality = f"How good it is is another matter: {scores}."
+        return f"Nothing is broken.{look} {quality}"
     if warned:
-        return f"Healthy: no fault was found. Worth a look: {', '.join(warned)}."
+        return f"Healthy: no fault was found.{look}"
     return f"Healthy: all {len(findings)} checks passed."

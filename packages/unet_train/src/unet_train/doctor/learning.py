@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from unet_train.data.share import ALL, Share
 from unet_train.doctor.finding import Finding
+from unet_train.doctor.pace import Pace, Tell
+from unet_train.doctor.words import duration
 from unet_train.scoring.counts import PixelCounts
 from unet_train.task.optimizer import WarmUp
 
@@ -46,6 +50,7 @@ class Overfit:
       broke: What was no longer finite: "loss", "weights", or "" if all is.
       seconds_a_step: Measured without the first, which compiles.
       foreground: Share of foreground in the batch.
+      minutes: The limit that ended it before its steps were over; None if none did.
     """
 
     losses: list[float]
@@ -54,12 +59,21 @@ class Overfit:
     broke: str
     seconds_a_step: float
     foreground: float
+    minutes: float | None = None
 
 
 def overfit_one_batch(
-    task: SegmentationTask, data: SegmentationData, *, steps: int, seed: int
+    task: SegmentationTask,
+    data: SegmentationData,
+    *,
+    steps: int,
+    seed: int,
+    minutes: float = np.inf,
+    share: Share = ALL,
+    tell: Tell = lambda line: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Overfit:
-    """Trains on one batch until it is learned or the steps are over.
+    """Trains on one batch until it is learned or the steps or minutes are over.
 
     The task is spoilt by it: its weights are trained and its schedule replaced.
 
@@ -68,6 +82,10 @@ def overfit_one_batch(
       data: Where the batch comes from: the first that has enough of both labels.
       steps: At most so many.
       seed: Of order, crops and augmentation.
+      minutes: It ends with the first step that takes it beyond.
+      share: Of a run on several devices; the piece of one of them is learned.
+      tell: Takes a line now and then: the step, the loss, the time left.
+      clock: Gives seconds.
     """
     task.check_tile_size(data.options.tile_size)
     options = task.options
@@ -75,27 +93,31 @@ def overfit_one_batch(
     task.schedule = WarmUp(options.learning_rate, schedule=kept, warmup_steps=0)
     task.optimizer.learning_rate = task.schedule
     task.build_optimizer()
-    batch, foreground = _choose_batch(task, data, seed)
+    batch, foreground = _choose_batch(task, data, seed, share)
     step = tf.function(task.train_step)
     first = _logits(task, batch)
     losses: list[float] = []
     ious = [_iou(first, batch)]
     seconds: list[float] = []
     broke = ""
+    pace = Pace(tell, "step", steps, minutes=minutes, clock=clock)
+    is_over = False
     for number in range(1, steps + 1):
         before = [tf.identity(weight.value) for weight in task.model.weights]
-        start = time.perf_counter()
+        start = clock()
         log = {name: float(value) for name, value in step(batch).items()}
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
         losses.append(log["loss"])
         if not np.isfinite(log["loss"]) or _has_bad_gradient(task, log):
             for weight, value in zip(task.model.weights, before, strict=True):
                 weight.assign(value)
             broke = "loss" if _is_sane(_logits(task, batch)) else "weights"
             break
-        if number % _LOOK_EVERY == 0 or number == steps:
+        pace(number, f", loss {losses[-1]:.3g}")
+        is_over = pace.is_over and number < steps
+        if number % _LOOK_EVERY == 0 or number == steps or is_over:
             ious.append(_iou(_logits(task, batch), batch))
-            if ious[-1] >= _LEARNED and losses[-1] < _FELL * losses[0]:
+            if is_over or (ious[-1] >= _LEARNED and losses[-1] < _FELL * losses[0]):
                 break
     return Overfit(
         losses=losses,
@@ -104,6 +126,7 @@ def overfit_one_batch(
         broke=broke,
         seconds_a_step=float(np.median(seconds[1:] or seconds)),
         foreground=foreground,
+        minutes=minutes if is_over else None,
     )
 
 
@@ -116,9 +139,13 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
       loss: Of the task, as in its options.
     """
     losses, ious, count = overfit.losses, overfit.ious, len(overfit.losses)
+    ended, limit = "", "--steps"
+    if overfit.minutes is not None:
+        limit = "--minutes"
+        ended = f", ended after the {duration(60 * overfit.minutes)} of {limit}"
     course = (
-        f"one batch, {count} steps: loss {losses[0]:.3g} to {losses[-1]:.3g}, IoU"
-        f" {ious[0]:.2f} to {ious[-1]:.2f}"
+        f"one batch, {count} steps{ended}: loss {losses[0]:.3g} to {losses[-1]:.3g},"
+        f" IoU {ious[0]:.2f} to {ious[-1]:.2f}"
     )
 
     def fault(text: str, cure: str) -> Finding:
@@ -170,16 +197,16 @@ def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Find
             "learning",
             "warning",
             course,
-            "Give it more --steps; set a --task.loss for rare foreground (bce_dice).",
+            f"Give it more {limit}; set a --task.loss for rare foreground (bce_dice).",
         )
     return Finding("learning", "ok", course)
 
 
 def _choose_batch(
-    task: SegmentationTask, data: SegmentationData, seed: int
+    task: SegmentationTask, data: SegmentationData, seed: int, share: Share
 ) -> tuple[Batch, float]:
     """Of the first batches the one whose share of foreground is nearest to a half."""
-    batches = data.train_batches(margin=task.margin, seed=seed)
+    batches = data.train_batches(margin=task.margin, seed=seed, share=share)
     seen: list[tuple[Batch, float]] = []
     for batch in itertools.islice(batches, _BATCHES):
         foreground, labelled = (

@@ -1,8 +1,12 @@
-"""Is a GPU used, or why not; does it fit into memory; how long will it take?"""
+"""Is a GPU used, or why not; does it fit into memory; how long will it take?
+
+A batch is shared by the devices of a run, so that one device is judged by its piece.
+"""
 
 from __future__ import annotations
 
 import ctypes.util
+import dataclasses
 import importlib.util
 import math
 import os
@@ -13,9 +17,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from unet_train.data.share import ALL, Share
 from unet_train.doctor.finding import Finding
+from unet_train.doctor.words import duration
 from unet_train.flops import train_gflop
-from unet_train.options import Device, TrainerOptions
+from unet_train.options import Device, Strategy, TrainerOptions
+from unet_train.training.devices import configure
 
 _DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 _DEVICES = pathlib.Path("/dev")
@@ -26,6 +33,16 @@ _COPIES_OF_A_WEIGHT = 4
 # The peak has gradients of outputs and work space besides. Measured on four networks on
 # a CPU: 1.37 to 1.52 times what is counted.
 _PEAK = 1.5
+
+
+def settle(options: TrainerOptions) -> None:
+    """Sets TensorFlow up for an examination, before anything is placed on a device.
+
+    One device does it. Where a GPU is insisted on and there is none that is the CPU:
+    `check_gpu` says so.
+    """
+    device = "cpu" if check_gpu(options.device).verdict == "fault" else options.device
+    configure(dataclasses.replace(options, strategy="none", device=device))
 
 
 def check_gpu(device: Device) -> Finding:
@@ -126,6 +143,40 @@ def _has_package(name: str) -> bool:
         return False
 
 
+def share_of_run(strategy: Strategy) -> Share:
+    """How a run's batches go round its devices, as `training.devices` will have it.
+
+    It starts nothing: the other machines need not be there. They are taken to have as
+    many devices as this one.
+    """
+    if strategy == "none":
+        return ALL
+    machines = 0
+    if strategy in ("auto", "multi_worker"):
+        cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        tasks = cluster.cluster_spec().as_dict()
+        machines = sum(len(tasks.get(kind, [])) for kind in ("chief", "worker"))
+    kinds = {"tpu": ["TPU"], "mirrored": ["GPU", "CPU"], "auto": ["TPU", "GPU"]}
+    counts = (
+        len(tf.config.list_logical_devices(kind))
+        for kind in kinds.get(strategy, ["GPU"])
+    )
+    replicas = next((count for count in counts if count), 1)
+    return Share(workers=max(machines, 1), replicas=replicas)
+
+
+def tiles_at_once(share: Share, batch_size: int, *, parts: int = 1) -> int:
+    """How many tiles of a batch one device computes at once.
+
+    Args:
+      share: How the batch goes round the devices.
+      batch_size: Over all devices and machines.
+      parts: In which a device computes its piece, one after the other.
+    """
+    first, last = share.of_batch(batch_size)
+    return -(-(last - first) // (share.replicas * parts))
+
+
 def training_bytes(model: keras.Model, *, tile_size: int, batch_size: int) -> int:
     """About the most that a step holds: outputs of layers, weights, gradients, moments.
 
@@ -148,7 +199,8 @@ def training_bytes(model: keras.Model, *, tile_size: int, batch_size: int) -> in
 
 def available_bytes() -> int | None:
     """Free memory of the device that is used, None if nothing tells."""
-    if tf.config.list_physical_devices("GPU"):
+    # `--trainer.device cpu` hides the GPUs that are there.
+    if tf.config.get_visible_devices("GPU"):
         from tensorflow.python.client import device_lib
 
         limits = [
@@ -165,15 +217,15 @@ def available_bytes() -> int | None:
     return 1024 * int(found[0]) if found else None
 
 
-def check_memory(needed: int, available: int | None, batch_size: int) -> Finding:
+def check_memory(needed: int, available: int | None, tiles: int) -> Finding:
     """Whether a training step fits.
 
     Args:
       needed: Bytes, of `training_bytes`.
       available: Bytes, of `available_bytes`.
-      batch_size: To name in the cure.
+      tiles: That a device computes at once.
     """
-    text = f"a step of {batch_size} tiles takes about {needed / 1e9:.1f} GB"
+    text = f"{tiles} tiles at once take about {needed / 1e9:.1f} GB"
     if available is None:
         return Finding("memory", "ok", text)
     text += f" of {available / 1e9:.1f} GB"
@@ -197,15 +249,15 @@ def forecast_time(
     steps_per_epoch: float,
     seconds_a_step: float,
 ) -> Finding:
-    """How long the run will take on one device, validations and input left out.
+    """How long the run will take, validations and input left out.
 
     Args:
       model: What is trained.
       options: How long.
       tile_size: Side of the input in pixels.
-      batch_size: Tiles a step.
+      batch_size: Tiles a step on each device.
       steps_per_epoch: Batches in a pass over the training images.
-      seconds_a_step: Measured.
+      seconds_a_step: Measured on one device.
     """
     gflop = train_gflop(model, tile_size) * batch_size
     speed = (
@@ -224,19 +276,6 @@ def forecast_time(
         f"{speed}: {math.ceil(steps):,} steps, {steps / steps_per_epoch:,.1f} epochs,"
         f" in {duration(steps * seconds_a_step)}",
     )
-
-
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    >>> duration(30), duration(3000), duration(30000)
-    ('30 seconds', '50 minutes', '8.3 hours')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
 
 
 def _is_input(layer: keras.layers.Layer) -> bool:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.doctor.data import share
 from unet_train.doctor.finding import Finding
+from unet_train.doctor.words import share
 from unet_train.scoring.counts import PixelCounts
 
 _PROBE = np.random.default_rng(0).uniform(-50, 50, (1, 64, 64, 1)).astype(np.float32)

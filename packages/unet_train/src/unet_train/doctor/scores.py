@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 
@@ -10,15 +11,15 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
+from unet_train.data.labels import IGNORE
 from unet_train.data.source import Example
-from unet_train.doctor.data import share
 from unet_train.doctor.finding import Finding
+from unet_train.doctor.pace import Pace
+from unet_train.doctor.words import share
 from unet_train.inference.predictor import Predictor
-from unet_train.scoring.counts import PixelCounts, ThresholdCounts
+from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_area
+from unet_train.scoring.logits import LOGIT_LIMIT, LogitCounts
 
-# Probabilities in float32 tell no more of logits beyond.
-_LIMIT = 16.0
-_EDGES = np.linspace(-_LIMIT, _LIMIT, 129)
 # Below this IoU at its best threshold a network tells little.
 _POOR = 0.3
 _WRONG, _BESIDE = 0.1, 0.03
@@ -27,75 +28,86 @@ _COLORS = {"background": (70, 110, 200), "foreground": (230, 60, 140)}
 
 
 class Scores:
-    """Counts over all labelled pixels of photos.
+    """What was counted on whole photos.
 
     Attributes:
       threshold: Of the predictor.
-      histogram: int64 [2, 128], pixels of background and of foreground by their logit,
-        from -16 to 16.
-      counts: At the predictor's threshold.
-      curve: At many thresholds.
-      not_finite: Pixels whose prediction is no number.
-      lowest: The least logit of a background pixel.
+      images: The counts at that threshold, photo by photo.
+      curve: The counts at many thresholds, all photos together.
+      logits: The counts by logit, and of what is no number; the others leave it out.
     """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self.histogram = np.zeros((2, len(_EDGES) - 1), np.int64)
-        self.counts = PixelCounts()
+        self.images: list[PixelCounts] = []
         self.curve = ThresholdCounts()
-        self.not_finite = 0
-        self.lowest = np.inf
+        self.logits = LogitCounts()
 
     def add(
         self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
     ) -> None:
         """Counts one photo: labels 0, 1, 255 and probabilities, both [H, W]."""
-        self.not_finite += int(np.count_nonzero(~np.isfinite(probabilities)))
-        probabilities = np.nan_to_num(probabilities)
-        self.counts.add(mask, probabilities >= self.threshold)
+        self.logits.add(mask, probabilities)
+        is_number = np.isfinite(probabilities)
+        mask = np.where(is_number, mask, np.uint8(IGNORE))
+        probabilities = np.where(is_number, probabilities, np.float32(0))
+        counts = PixelCounts()
+        counts.add(mask, probabilities >= self.threshold)
+        self.images.append(counts)
         self.curve.add(mask, probabilities)
-        with np.errstate(divide="ignore"):
-            logits = np.log(probabilities) - np.log1p(-probabilities)
-        logits = logits.clip(-_LIMIT, _LIMIT)
-        for label in (0, 1):
-            chosen = logits[mask == label]
-            self.histogram[label] += np.histogram(chosen, _EDGES)[0]
-            if label == 0 and chosen.size:
-                self.lowest = min(self.lowest, float(chosen.min()))
+
+    @property
+    def counts(self) -> PixelCounts:
+        """At the predictor's threshold, all photos together."""
+        total = PixelCounts()
+        for image in self.images:
+            total.merge(image)
+        return total
 
     @property
     def found(self) -> float:
         """Share of the pixels that are foreground at the predictor's threshold."""
-        positives = self.counts.true_positives + self.counts.false_positives
-        return positives / max(self.counts.pixels, 1)
+        counts = self.counts
+        positives = counts.true_positives + counts.false_positives
+        return positives / max(counts.pixels, 1)
 
     @property
     def best(self) -> tuple[float, float]:
         """The threshold of the greatest IoU, and that IoU."""
         threshold = self.curve.best_threshold()
         place = int(np.searchsorted(self.curve.thresholds, threshold))
-        union = self.curve.foreground + self.curve.false_positives[place]
-        return threshold, float(self.curve.true_positives[place] / max(union, 1))
+        return threshold, float(self.curve.iou[place])
 
-    @property
-    def medians(self) -> tuple[float, float]:
-        """Of the logits of background and of foreground."""
-        middle = (_EDGES[:-1] + _EDGES[1:]) / 2
-        background, foreground = (
-            float(middle[np.searchsorted(each.cumsum(), each.sum() / 2)])
-            if each.any()
-            else np.nan
-            for each in self.histogram
+    def __str__(self) -> str:
+        """How good the masks are, a clause: IoU, and what is painted for nothing."""
+        count = len(self.images)
+        text = f"IoU {self.counts.iou:.2f} on {count} validation images"
+        rows = [dataclasses.astuple(image) for image in self.images]
+        table = np.array(rows, np.int64).reshape(-1, 4)
+        blank = int(np.count_nonzero(table[:, 0] + table[:, 2] == 0))
+        if not blank:
+            return text
+        return (
+            f"{text}, and {share(false_area(table))} of the area of the {blank} without"
+            " foreground is painted"
         )
-        return background, foreground
 
 
-def score(predictor: Predictor, examples: Iterable[Example]) -> Scores:
-    """Predicts whole photos at their own resolution, and counts."""
+def score(
+    predictor: Predictor, examples: Iterable[Example], pace: Pace | None = None
+) -> Scores:
+    """Predicts whole photos at their own resolution, and counts.
+
+    Args:
+      predictor: What to score.
+      examples: Photos with labels 0, 1 and 255.
+      pace: Told after each.
+    """
     scores = Scores(predictor.threshold)
-    for example in examples:
+    for number, example in enumerate(examples, 1):
         scores.add(example.mask[..., 0], predictor.probabilities(example.image))
+        if pace is not None:
+            pace(number)
     return scores
 
 
@@ -106,15 +118,15 @@ def check_logits(scores: Scores, *, training_iou: float) -> Finding:
       scores: On validation photos.
       training_iou: On training tiles.
     """
-    if scores.not_finite:
+    if scores.logits.not_finite:
         return Finding(
             "logits",
             "fault",
-            f"{scores.not_finite:,} pixels are predicted as not a number",
+            f"{scores.logits.not_finite:,} pixels are predicted as not a number",
             "Go back to an earlier checkpoint and resume with a lower"
             " --task.learning_rate.",
         )
-    background, foreground = scores.medians
+    background, foreground = scores.logits.medians
     _, best = scores.best
     text = (
         f"median {background:.1f} on background, {foreground:.1f} on foreground; the"
@@ -182,14 +194,20 @@ def draw_histogram(scores: Scores) -> npt.NDArray[np.uint8]:
     left, width, top, height = 16, 768, 32, 136
     picture = PIL.Image.new("RGB", (800, 360), "white")
     draw = PIL.ImageDraw.Draw(picture)
-    tallest = np.maximum(scores.histogram.max(1, keepdims=True), 1)
-    heights = scores.histogram / tallest * (height - 20)
+    histogram = scores.logits.histogram
+    tallest = np.maximum(histogram.max(1, keepdims=True), 1)
+    heights = histogram / tallest * (height - 20)
     step = width / heights.shape[1]
     line = np.log(scores.threshold) - np.log1p(-scores.threshold)
-    place = left + (np.clip(line, -_LIMIT, _LIMIT) + _LIMIT) / (2 * _LIMIT) * width
+    place = (
+        left
+        + (np.clip(line, -LOGIT_LIMIT, LOGIT_LIMIT) + LOGIT_LIMIT)
+        / (2 * LOGIT_LIMIT)
+        * width
+    )
     for row, (name, color) in enumerate(_COLORS.items()):
         floor = top + (row + 1) * height
-        total = int(scores.histogram[row].sum())
+        total = int(histogram[row].sum())
         draw.text((left, floor - height), f"{name}: {total:,} pixels", fill=color)
         for index, bar in enumerate(heights[row]):
             x = left + index * step
@@ -201,7 +219,7 @@ def draw_histogram(scores: Scores) -> npt.NDArray[np.uint8]:
     title = f"pixels by logit; the line is the threshold {scores.threshold:g}"
     draw.text((left, 10), title, fill="black")
     for logit in range(-16, 17, 4):
-        x = left + (logit + _LIMIT) / (2 * _LIMIT) * width
+        x = left + (logit + LOGIT_LIMIT) / (2 * LOGIT_LIMIT) * width
         draw.line([x, bottom, x, bottom + 4], fill="black")
         draw.text((x - 8, bottom + 6), str(logit), fill="black")
     return np.asarray(picture)

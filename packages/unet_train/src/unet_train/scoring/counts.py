@@ -155,15 +155,20 @@ class ThresholdCounts:
         """Background at or above each threshold, int64 [257]."""
         return np.cumsum(self._counts[0][::-1])[::-1]
 
+    @property
+    def iou(self) -> Floats:
+        """IoU at each threshold, float64 [257]; 0 without any foreground."""
+        union = self.foreground + self.false_positives
+        return np.asarray(self.true_positives / np.maximum(union, 1))
+
     def best_threshold(self) -> float:
         """The threshold with the highest IoU, 1/256 to 255/256.
 
         Where several have it, the middle of the first stretch of them; where none finds
         anything, 0.5.
         """
-        found = self.true_positives[1:_BINS]
-        iou = found / np.maximum(self.foreground + self.false_positives[1:_BINS], 1)
-        if not found.any():
+        iou = self.iou[1:_BINS]
+        if not iou.any():
             return 0.5
         first = int(iou.argmax())
         length = int(np.argmin(np.append(iou[first:] == iou[first], False)))
@@ -263,6 +268,23 @@ def ratios(counts: npt.NDArray[np.number]) -> dict[str, Floats]:
         "recall": _ratio(tp, tp + fn),
         "boundary_iou": _ratio(intersection, union),
     }
+
+
+def false_area(counts: npt.NDArray[np.number]) -> float:
+    """Of images without foreground, the mean share that was taken for it.
+
+    Args:
+      counts: [images, 4 or more], true and false positives, false and true negatives,
+        as in `PixelCounts`.
+
+    Returns:
+      0 to 1; NaN if every image has foreground.
+    """
+    found, wrong, missed, right = counts.astype(np.float64).T[:4]
+    without = found + missed == 0
+    if not without.any():
+        return float("nan")
+    return float((wrong / np.maximum(wrong + right, 1))[without].mean())
 
 
 def average_precision(curve: ThresholdCounts) -> float:

@@ -32,6 +32,7 @@ from unet_train.scoring.counts import (
     average_precision_of,
     boundary_counts,
     counts_table,
+    false_area,
     ratios,
 )
 from unet_train.scoring.reliability import Reliability
@@ -115,9 +116,8 @@ class Evaluation:
 
     def scores(self) -> dict[str, Any]:
         """The scores over all images, by name; None where one is not defined."""
-        totals = counts_table(self.images).sum(axis=0)
-        cat_free = [image for image in self.images if not image.foreground]
-        of_images = ratios(counts_table(self.images))
+        table = counts_table(self.images)
+        totals, of_images = table.sum(axis=0), ratios(table)
         return {
             **{name: float(value) for name, value in ratios(totals).items()},
             "average_precision": _or_none(average_precision(self.curve)),
@@ -126,8 +126,10 @@ class Evaluation:
             "images": len(self.images),
             "mean_image_iou": _or_none(_mean(of_images["iou"])),
             "per_image": {name: _spread(each) for name, each in of_images.items()},
-            "images_without_foreground": len(cat_free),
-            "false_area": _or_none(_false_area(cat_free)),
+            "images_without_foreground": sum(
+                not each.foreground for each in self.images
+            ),
+            "false_area": _or_none(false_area(table)),
         }
 
     def intervals(self, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -178,14 +180,6 @@ def _spread(values: Floats) -> dict[str, float]:
     quantiles = np.quantile(values, _QUANTILES).tolist()
     names = [f"{share:.0%}" for share in _QUANTILES]
     return {"mean": float(values.mean()), **dict(zip(names, quantiles, strict=True))}
-
-
-def _false_area(images: list[ImageCounts]) -> float:
-    """Mean share of an image without foreground that was taken for it."""
-    counts = counts_table(images).astype(np.float64)
-    false_positives, true_negatives = counts[:, 1], counts[:, 3]
-    valid = np.maximum(false_positives + true_negatives, 1)
-    return _mean(false_positives / valid)
 
 
 def _mean(values: Floats) -> float:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from unet_train.data.share import ALL
 from unet_train.data.source import SegmentationData
 from unet_train.task.segmentation import SegmentationTask
 from unet_train.training.loop import make_train_loop
@@ -81,20 +82,33 @@ def find_learning_rate(
     highest: float = 1.0,
     steps: int = 100,
     seed: int = 0,
+    accumulate: int = 1,
 ) -> LearningRates:
     """Trains with the rate rising from `lowest` to `highest`, or until it diverges.
 
     The task is spoilt by it: its weights are trained and its schedule replaced.
 
+    Args:
+      task: With the precision set.
+      data: What to train on.
+      lowest: Rate of the first step.
+      highest: Rate of the last step.
+      steps: At most so many, at least 10.
+      seed: Of order, crops and augmentation.
+      accumulate: In how many parts a step's batch is computed, as in training.
+
     Raises:
-      ValueError: The limits are not in order, or there are too few steps.
+      ValueError: The limits are not in order, there are too few steps, or the batch
+        cannot be computed in so many parts.
     """
     if not 0 < lowest < highest or steps < 10:
         raise ValueError(
             "`lowest` must be above 0 and below `highest`, and `steps` at least 10."
             f" Received: {lowest}, {highest}, {steps}"
         )
+    ALL.check_batch(data.options.batch_size, parts=accumulate)
     task.check_tile_size(data.options.tile_size)
+    task.accumulate = accumulate
     task.schedule = Exponential(lowest, highest, steps)
     task.optimizer.learning_rate = task.schedule
     task.build_optimizer()
