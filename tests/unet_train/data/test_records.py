@@ -21,7 +21,7 @@ SPLITS = [
 
 
 def ids(records):
-    return [record["id"].decode() for record in records.as_numpy_iterator()]
+    return [record["tfds_id"].decode() for record in records.as_numpy_iterator()]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_order_is_that_of_tfds_itself(records, shards_dir):
     plain = tfds.load("shards", data_dir=str(shards_dir), split="train")
     stored = [record["image/filename"].decode() for record in tfds.as_numpy(plain)]
     found = [
-        record["name"].decode()
+        record[records.name_key].decode()
         for record in records.read("train", named=True).as_numpy_iterator()
     ]
     assert found == stored
@@ -63,12 +63,12 @@ def test_names_only_where_they_are_asked_for(records):
     (plain,) = records.at("train", [0])
     assert set(plain) == set(FEATURES)
     (named,) = records.at("train", [0], named=True)
-    assert set(named) == {*FEATURES, "id", "name"}
+    assert set(named) == {*FEATURES, "tfds_id", "image/filename"}
 
 
-def test_without_names_of_files_the_id_is_the_name(data_dir):
-    (record,) = Records("discs", str(data_dir), FEATURES).at("train", [2], named=True)
-    assert record["name"] == record["id"]
+def test_without_names_of_files_the_id_is_the_name(records, data_dir):
+    assert records.name_key == "image/filename"
+    assert Records("discs", str(data_dir), FEATURES).name_key == "tfds_id"
 
 
 @pytest.mark.parametrize("split", ["train[:0%]", "train[5:5]", "validation[40:]"])

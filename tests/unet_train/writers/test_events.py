@@ -1,7 +1,10 @@
 """Event files of a run that was killed: after the resume every step is there once."""
 
 import collections
+import os
+import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -118,6 +121,82 @@ def test_a_file_that_was_hardly_begun(tmp_path, content):
 def test_an_empty_folder(tmp_path):
     drop_events_after(tmp_path / "none", 3)
     assert list(tmp_path.iterdir()) == []
+
+
+def save(folder, step, *, age=-1.0):
+    """A checkpoint that was written so many seconds ago."""
+    state = folder / "checkpoints" / f"step_{step:08d}" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text("{}")
+    os.utime(state, (time.time() - age, time.time() - age))
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The event files that are read from their beginning."""
+    names = []
+    dataset = tf.data.TFRecordDataset
+
+    def noted(path):
+        names.append(path.rpartition("/")[2])
+        return dataset(path)
+
+    monkeypatch.setattr(tf.data, "TFRecordDataset", noted)
+    return names
+
+
+def test_what_ended_before_the_checkpoint_is_not_read(tmp_path, read):
+    first = write(tmp_path, range(1, 5))
+    first = first.rename(tmp_path / "events.out.tfevents.1.first")
+    second = write(tmp_path, range(5, 9))
+    save(tmp_path, 6)
+    drop_events_after(tmp_path, 6)
+    assert read == [second.name]
+    assert steps_in(tmp_path)["cost"] == [1, 2, 3, 4, 5, 6]
+    drop_events_after(tmp_path, 6)
+    assert read == [second.name]
+
+
+@pytest.mark.parametrize("side", [1, 300, 900])
+def test_nor_what_ended_with_a_picture(tmp_path, read, side):
+    picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+    writer = TensorBoardWriter(tmp_path)
+    writer.scalars(5, {"cost": 1.0})
+    writer.images(5, {"picture": picture})
+    writer.close()
+    save(tmp_path, 5)
+    drop_events_after(tmp_path, 5)
+    assert read == []
+
+
+def test_a_checkpoint_whose_time_was_lost_in_a_copy(tmp_path):
+    write(tmp_path, range(1, 11))
+    save(tmp_path, 4, age=-1000)
+    drop_events_after(tmp_path, 4)
+    assert steps_in(tmp_path)["cost"] == [1, 2, 3, 4]
+
+
+def test_a_file_that_ends_with_an_earlier_step(tmp_path):
+    """It was written to after the checkpoint, and so may tell of later steps."""
+    save(tmp_path, 4, age=100)
+    write(tmp_path, [*range(1, 11), 0])
+    drop_events_after(tmp_path, 4)
+    assert steps_in(tmp_path)["cost"] == [1, 2, 3, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("harm", "left"),
+    [(lambda data: data[:-5], 10), (lambda data: data + bytes(64), 11)],
+    ids=["cut", "zeros"],
+)
+def test_a_torn_end_is_seen_before_the_checkpoint_too(tmp_path, harm, left):
+    """As a kill leaves it, and as a power failure may."""
+    path = write(tmp_path, range(1, 11))
+    path.write_bytes(harm(path.read_bytes()))
+    save(tmp_path, 99)
+    drop_events_after(tmp_path, 99)
+    # The version of the file, and the steps.
+    assert len(list(tf.data.TFRecordDataset(str(path)))) == left
 
 
 class Killed(BaseException):

@@ -30,6 +30,10 @@ class Records:
 
     The places of a split count its records in the order of `read`, which goes from file
     to file and back.
+
+    Attributes:
+      name_key: Which entry of a named record names its image: the feature that holds
+        the name of its file, or `tfds_id` where the dataset has none.
     """
 
     def __init__(self, name: str, data_dir: str | None, features: Sequence[str]):
@@ -56,7 +60,7 @@ class Records:
                     " --data.mask_feature, or use a dataset with masks, such as"
                     " coco_cats."
                 )
-        self._name_feature = next((key for key in _NAMES if key in known), None)
+        self.name_key = next((key for key in _NAMES if key in known), "tfds_id")
         # A number for every record: split after split, file after file.
         self._files: dict[str, int] = {}
         self._splits: dict[str, int] = {}
@@ -88,8 +92,7 @@ class Records:
 
         Args:
           split: TFDS split.
-          named: Add `id`, file of the dataset and place in it, and `name`, that of the
-            image's file where the dataset has it, else the id too.
+          named: Add `tfds_id`, file of the dataset and place in it, and `name_key`.
 
         Returns:
           Dictionaries of strings [], by the names of the features.
@@ -167,8 +170,8 @@ class Records:
         named: bool,
     ) -> tf.data.Dataset:
         skip = tfds.decode.SkipDecoding()
-        names = [self._name_feature] if named and self._name_feature else []
-        records = self._builder.as_dataset(
+        names = {self.name_key} - {"tfds_id"} if named else set()
+        return self._builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding(
                 dict.fromkeys([*self._pictures, *names], True),
@@ -180,15 +183,6 @@ class Records:
                 interleave_cycle_length=files_at_once,
                 interleave_block_length=_BLOCK,
             ),
-        )
-        if not named:
-            return records
-        return records.map(
-            lambda record: {
-                **{key: record[key] for key in self._pictures},
-                "id": record["tfds_id"],
-                "name": record[self._name_feature or "tfds_id"],
-            }
         )
 
 

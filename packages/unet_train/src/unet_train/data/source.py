@@ -186,7 +186,11 @@ class SegmentationData:
         records = self._records.at(
             self.options.train_split, [place for place, *_ in places], named=True
         )
-        return [_name_of(record) for record in records.as_numpy_iterator()]
+        key = self._records.name_key
+        return [
+            _text(record[key] or record["tfds_id"])
+            for record in records.as_numpy_iterator()
+        ]
 
     def _places(
         self, order: Order, step: int, count: int
@@ -273,17 +277,20 @@ class SegmentationData:
 
     def _decoded(self, records: tf.data.Dataset) -> Iterator[Example]:
         decoded = records.map(
-            lambda record: (*decode_record(record, self.options), record),
+            lambda record: (
+                *decode_record(record, self.options),
+                record["tfds_id"],
+                record[self._records.name_key],
+            ),
             num_parallel_calls=2,
             deterministic=True,
         ).prefetch(2)
         try:
-            for image, mask, record in decoded.as_numpy_iterator():
-                yield Example(image, mask, record["id"].decode(), _name_of(record))
+            for image, mask, *names in decoded.as_numpy_iterator():
+                yield Example(image, mask, *map(_text, names))
         except tf.errors.InvalidArgumentError as error:
             raise explained(error) from error
 
 
-def _name_of(record: dict[str, bytes]) -> str:
-    """Of a named record, where a dataset may have left the file's name empty."""
-    return (record["name"] or record["id"]).decode(errors="replace")
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
