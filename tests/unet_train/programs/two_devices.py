@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from unet_train import SegmentationTask
 from unet_train.options import TrainerOptions
-from unet_train.task.devices import draw_apart
+from unet_train.task.replicas import draw_apart
 from unet_train.training.devices import configure
 from unet_train.training.loop import make_train_loop
 

@@ -20,11 +20,6 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
-from unet_train.task.devices import (
-    average_statistics,
-    on_this_device,
-    sum_over_devices,
-)
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss
 from unet_train.task.losses import make_loss
@@ -33,6 +28,11 @@ from unet_train.task.optimizer import (
     make_optimizer,
     move_averages,
     reduce_no_more,
+)
+from unet_train.task.replicas import (
+    average_statistics,
+    on_this_device,
+    sum_over_devices,
 )
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ from unet_train.runs.folder import (
     write_config,
     write_text,
 )
-from unet_train.task.devices import draw_apart
 from unet_train.task.layers import speed_up
+from unet_train.task.replicas import draw_apart
 from unet_train.task.segmentation import SegmentationTask
 from unet_train.training import devices
 from unet_train.training.callback import Callback, check_hooks
