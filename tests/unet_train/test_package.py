@@ -35,6 +35,17 @@ def test_only_data_imports_tfds_and_nothing_the_dataset_package():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_parsing_and_comparing_need_no_tensorflow():
+    program = (
+        "import sys\n"
+        "import unet_train.commands.fit, unet_train.callbacks\n"
+        "import unet_train.scoring.compare\n"
+        "slow = {'tensorflow', 'keras', 'scipy', 'matplotlib'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_examples_in_docstrings():
     for module in (border, counts, registry, share, tensorboard):
         results = doctest.testmod(module)

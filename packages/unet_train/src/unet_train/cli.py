@@ -66,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The notes would bury what the command itself has to say.
         with quiet_start():
             options = _parse(arguments)
-            import tensorflow as tf
+            chosen = options.subcommand
+            if COMMANDS[chosen] is not compare:
+                import tensorflow as tf
 
-            tf.config.list_physical_devices()  # It says that there is no GPU.
-        chosen = options.subcommand
+                tf.config.list_physical_devices()  # It says that there is no GPU.
         return COMMANDS[chosen].run(options[chosen])
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         print(f"unet-train: {error}", file=sys.stderr)

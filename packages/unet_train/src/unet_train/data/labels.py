@@ -3,18 +3,22 @@
 ```python
 labels = labels_of_mask(mask, DataOptions(foreground=[1, 2]))
 ```
+
+TensorFlow is imported within a graph only: who counts labels needs none.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from unet_train.data.decoding import DEEP_MASK
 from unet_train.options import DataOptions
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 IGNORE = 255
 """The label of a pixel that counts in no loss and no score."""
@@ -60,6 +64,8 @@ def labels_of_mask(
 
 def labels_of_tensor(mask: tf.Tensor, options: DataOptions) -> tf.Tensor:
     """The same within a graph, where a value without a name fails as `STRANGE_MASK`."""
+    import tensorflow as tf
+
     labels = tf.gather(tf.constant(label_table(options)), tf.cast(mask, tf.int32))
     known = tf.reduce_all(labels != STRANGE)
     with tf.control_dependencies([tf.debugging.Assert(known, [STRANGE_MASK])]):
@@ -68,6 +74,8 @@ def labels_of_tensor(mask: tf.Tensor, options: DataOptions) -> tf.Tensor:
 
 def explained(error: tf.errors.InvalidArgumentError) -> Exception:
     """The error for people, if a mask's values are the cause; else itself."""
+    from unet_train.data.decoding import DEEP_MASK
+
     if STRANGE_MASK in str(error):
         return ValueError(
             "A mask of the training split has a value that the options do not name."

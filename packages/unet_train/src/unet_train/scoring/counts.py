@@ -14,9 +14,10 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from unet_train.data.labels import IGNORE
+
 Floats = npt.NDArray[np.float64]
 
-_FOREGROUND, _IGNORE = 1, 255
 _BINS = 256
 _BOUNDARY_SHARE = 0.02
 
@@ -54,7 +55,7 @@ class PixelCounts:
                 f"A mask of shape {mask.shape} has a prediction of shape"
                 f" {predicted.shape}. They must be the same."
             )
-        valid, truth = mask != _IGNORE, mask == _FOREGROUND
+        valid, truth = mask != IGNORE, mask == 1
         self.true_positives += int(np.count_nonzero(predicted & truth))
         self.false_positives += int(np.count_nonzero(predicted & valid & ~truth))
         self.false_negatives += int(np.count_nonzero(~predicted & truth))
@@ -239,7 +240,7 @@ def boundary_counts(
     """
     from scipy import ndimage  # Slow, and a command line is parsed without it.
 
-    ignored = mask == _IGNORE
+    ignored = mask == IGNORE
     distance = max(1, round(_BOUNDARY_SHARE * float(np.hypot(*mask.shape))))
 
     def boundary(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
