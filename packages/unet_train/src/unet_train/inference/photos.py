@@ -99,15 +99,15 @@ class Job:
         return self.base.with_name(f"{self.base.name}_{kind}.png")
 
     def make_room(self, kinds: Sequence[str]) -> None:
-        """Makes the outputs' folder, before there is anything to write.
+        """Makes the outputs' folder, if there are any, before one is written.
 
         Raises:
           ValueError: An output's name is longer than the file system takes.
         """
         path = self.base
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             for path in map(self.output, kinds):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):
                     path.lstat()
         except OSError as error:
