@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import jsonargparse
@@ -43,7 +44,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Trains."""
-    require_folder("--run_dir", options.run_dir)
+    if "TF_CONFIG" not in os.environ:  # Of several machines only the first writes.
+        require_folder("--run_dir", options.run_dir)
     parts = parser().instantiate(options)
     from unet_train import Trainer
 

@@ -89,7 +89,8 @@ def overfit_one_batch(
     """
     task.check_tile_size(data.options.tile_size)
     options = task.options
-    kept = options.schedule if isinstance(options.schedule, dict) else "constant"
+    is_named = options.schedule in ("constant", "cosine")
+    kept = "constant" if is_named else options.schedule
     task.schedule = WarmUp(options.learning_rate, schedule=kept, warmup_steps=0)
     task.optimizer.learning_rate = task.schedule
     task.build_optimizer()
