@@ -560,7 +560,7 @@ def test_training_goes_on_without_a_checkpoint(fit, tmp_path, caplog, full_disk)
     assert names == ["step_00000004", "step_00000006"]
 
 
-def test_the_last_checkpoint_must_not_fail(fit, tmp_path, full_disk):
+def test_the_last_checkpoint_must_not_fail(fit, tmp_path, full_disk, monkeypatch):
     full_disk(6)
     recorder = Recorder()
     told = "lacks the last checkpoint.*Written: model.keras, .*goes on from step 4"
@@ -571,6 +571,7 @@ def test_the_last_checkpoint_must_not_fail(fit, tmp_path, full_disk):
     assert names == ["step_00000002", "step_00000004"]
     # The model, which fits, can be used; a run with room goes on from step 4.
     assert load_trained(tmp_path / "run").step == 6
+    monkeypatch.undo()
     fit("run", max_steps=6, resume=True)
 
 
