@@ -3,9 +3,11 @@
 Devices are logical CPUs, machines are processes on the loopback interface.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -97,14 +99,58 @@ def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
     assert_alike(*map(weights_of, (tmp_path / "whole", tmp_path / "parts")), 0)
 
 
+@pytest.mark.parametrize(
+    ("model", "data", "trainer"),
+    [
+        ({"norm": "batch"}, {"batch_size": 3}, {}),
+        ({"depth": 2, "padding": "same", "deep_supervision": 1}, {"tile_size": 32},
+         {"accumulate": 2}),
+    ],
+)  # fmt: skip
+def test_compiled_with_xla_two_devices_do_the_same(
+    start, tmp_path, model, data, trainer
+):
+    """A batch that does not divide evenly; heads, averages and clipping, in parts."""
+    # Adam would make gradients that are mostly rounding as large as the others.
+    task = {"optimizer": {"class_path": "keras.optimizers.SGD"}, "learning_rate": 0.1}
+    task |= {"clip_norm": 0.5, "ema": 0.9}
+    groups = {"model": model, "data": data, "task": task, "devices": 2}
+    trainer = {"max_steps": 4, "strategy": "mirrored", **trainer}
+    plain = start("plain", trainer=trainer, **groups)
+    compiled = start("compiled", trainer={**trainer, "jit_compile": True}, **groups)
+    np.testing.assert_allclose(finish(compiled), finish(plain), rtol=1e-3)
+    assert_alike(*map(weights_of, (tmp_path / "plain", tmp_path / "compiled")), 1e-3)
+
+
+@pytest.mark.parametrize("option", [{"jit_compile": True}, {"accumulate": 2}])
+def test_a_norm_over_all_devices_is_not_for_all_ways_to_compute(start, option):
+    (name,) = option
+    process = start(
+        "run", devices=2, model={"norm": "sync_batch"},
+        trainer={"max_steps": 1, "strategy": "mirrored", **option},
+    )  # fmt: skip
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode
+    assert (
+        f"ValueError: `--trainer.{name}` on several devices does not go with the norm"
+        " of 'encoder_0_norm_1', which takes its statistics over all of them. Leave it"
+        " out, or use another norm, such as `--model.norm group`."
+    ) in errors
+
+
+def free_port():
+    """A port that nobody listens at, below those that Linux gives to connections."""
+    while True:
+        # Not the generator of all the others: those seed it.
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("localhost", port))
+            return port
+
+
 def cluster(count):
     """TF_CONFIG of each of `count` machines."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
+    addresses = [f"localhost:{free_port()}" for _ in range(count)]
     return [
         {
             "TF_CONFIG": json.dumps(

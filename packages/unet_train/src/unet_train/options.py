@@ -191,7 +191,7 @@ class TrainerOptions:
         out.
       device: "gpu" insists on one, "cpu" leaves it alone, "auto" uses one if there.
       log_device_placement: Have TensorFlow print the device of every operation.
-      jit_compile: Compile the step with XLA.
+      jit_compile: Compile the step with XLA; on several devices its gradients only.
     """
 
     max_steps: int | None = None

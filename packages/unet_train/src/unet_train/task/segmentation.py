@@ -63,6 +63,8 @@ class SegmentationTask:
       optimizer: What makes it small.
       schedule: The learning rate; its horizon is set by the trainer.
       accumulate: In how many parts a step's gradients are computed.
+      compiles_gradients: Whether XLA compiles these, and the rest of a step is left as
+        it is; on several devices, whose exchange XLA cannot compile.
       threshold: Probability from which a pixel counts as foreground, as it is now.
       log_names: What `train_step` returns, in this order; "loss" must be among them.
       monitor: The score of a validation by which models are compared.
@@ -94,6 +96,7 @@ class SegmentationTask:
         )
         self.optimizer: keras.Optimizer = make_optimizer(self.options, self.schedule)
         self.accumulate = 1
+        self.compiles_gradients = False
         self.threshold = self.options.threshold or 0.5
         self.averages: list[tf.Variable] = []
 
@@ -170,7 +173,10 @@ class SegmentationTask:
         weights = self.model.trainable_variables
         learning_rate = self.schedule(self.optimizer.iterations)
         divisor = sum_over_devices([self._divisor(batch[1])])[0]
-        sums = self._gradients(batch, divisor)
+        compute = self._gradients
+        if self.compiles_gradients:
+            compute = tf.function(compute, jit_compile=True)
+        sums = compute(batch, divisor)
         loss, *gradients = sum_over_devices(sums)
         gradients, norm = self._clip(gradients)
         self.optimizer.apply(gradients, weights)

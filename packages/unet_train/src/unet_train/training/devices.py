@@ -43,6 +43,33 @@ class Place:
         """Whether this machine is the one that writes."""
         return self.share.worker == 0
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether there are several devices, which must exchange what they compute."""
+        return self.strategy.num_replicas_in_sync > 1
+
+    def check_norms(self, model: keras.Model, options: TrainerOptions) -> None:
+        """Refuses norms over all devices within what is compiled, or within a loop.
+
+        Raises:
+          ValueError: TensorFlow's devices cannot exchange anything there.
+        """
+        within = [
+            name
+            for name, is_set in (
+                ("jit_compile", options.jit_compile),
+                ("accumulate", options.accumulate > 1),
+            )
+            if is_set
+        ]
+        norms = [each.name for each in model.layers if _is_over_all_devices(each)]
+        if self.is_spread and within and norms:
+            raise ValueError(
+                f"`--trainer.{within[0]}` on several devices does not go with the norm"
+                f" of {norms[0]!r}, which takes its statistics over all of them. Leave"
+                " it out, or use another norm, such as `--model.norm group`."
+            )
+
     def iterate(self, batches: Callable[[Share], tf.data.Dataset]) -> Iterator[Any]:
         """An iterator whose elements are spread over the devices of this machine.
 
@@ -219,6 +246,10 @@ def _machines() -> list[tuple[str, int]]:
             ' {"cluster": {"worker": ["host:port", ...]},'
             ' "task": {"type": "worker", "index": 0}}.'
         ) from error
+
+
+def _is_over_all_devices(layer: keras.Layer) -> bool:
+    return getattr(layer, "synchronized", False)
 
 
 def _gpu_name(gpu: tf.config.PhysicalDevice) -> str:

@@ -126,7 +126,8 @@ class Trainer:
         Raises:
           ValueError: The run folder holds a run already and `resume` is not set, or
             its checkpoint does not fit the model, or the tile size does not; a split
-            or its masks are not what they should be.
+            or its masks are not what they should be; a norm does not go with how
+            several devices compute.
           FloatingPointError: The loss is no longer finite.
           Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """
@@ -160,7 +161,7 @@ class Trainer:
             after_step=task.after_step,
             # Machines must not stop one by one; they agree after each round.
             stop=stop.variable if self._place.share.workers == 1 else None,
-            jit_compile=options.jit_compile,
+            jit_compile=options.jit_compile and not self._place.is_spread,
         )
         batches = self._place.iterate(run.batches)
         if agenda.eval_is_due(run) and not agenda.is_over(run):
@@ -218,10 +219,12 @@ class Trainer:
         self._place.share.check_batch(
             data.options.batch_size, parts=self.options.accumulate
         )
+        self._place.check_norms(task.model, self.options)
         # Both before the precision of training is set.
         architecture = task.model.to_json()
         predictor = task.make_predictor(image_size=data.options.image_size)
         task.accumulate = self.options.accumulate
+        task.compiles_gradients = self.options.jit_compile and self._place.is_spread
         with self.scope():
             task.set_precision(self.options.precision)
             task.build_optimizer()
