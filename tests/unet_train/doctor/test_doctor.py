@@ -512,7 +512,7 @@ def test_why_there_is_no_gpu(changed, text):
 
 
 def test_a_gpu_that_is_insisted_on(monkeypatch, built, examine):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind="": [])
     arguments = [*SMALL, f"--data.data_dir={built['0/255']}"]
     status, faults, _ = examine(*arguments, "--trainer.device=gpu")
     assert (status, set(faults)) == (1, {"mask values", "gpu"})
@@ -543,7 +543,7 @@ def test_memory(available, verdict):
 
 
 def test_available_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind="": [])
     path = tmp_path / "meminfo"
     monkeypatch.setattr(machine, "_MEMORY", path)
     assert machine.available_bytes() is None

@@ -40,8 +40,9 @@ def records_in(output):
 def costs_in(records):
     """Pairs of step and cost."""
     for record in records:
-        costs = record.get("loss", [])
-        yield from enumerate(costs, record["step"] - len(costs) + 1)
+        if "loss" in record:
+            losses = record["loss"]
+            yield from enumerate(losses, record["step"] - len(losses) + 1)
 
 
 def ious_in(records):
