@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -117,3 +118,30 @@ def test_a_run_on_two_devices(data_dir, tmp_path, accumulate, tiles):
     found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
     assert found["memory"]["text"].startswith(f"{tiles} tiles at once take about")
     assert "one batch, 4 steps" in found["learning"]["text"]
+
+
+def test_layers_of_models_within_the_network_take_memory_too():
+    """The same layers in blocks, of equal inner names, as without."""
+
+    def convolutions(x, count):
+        for number in range(count):
+            name = f"conv_{number}"
+            x = keras.layers.Conv2D(4, 3, padding="same", name=name)(x)
+        return x
+
+    def block(kind, name):
+        image = keras.Input((None, None, 4))
+        if kind == "functional":
+            return keras.Model(image, convolutions(image, 2), name=name)
+        layers = [keras.layers.Conv2D(4, 3, padding="same") for _ in range(2)]
+        return keras.Sequential([image, *layers], name=name)
+
+    image = keras.Input((None, None, 4))
+    plain = keras.Model(image, convolutions(image, 4))
+    expected = machine.training_bytes(plain, tile_size=20, batch_size=2)
+    for kind in ("functional", "sequential"):
+        image = keras.Input((None, None, 4))
+        x = block(kind, "second")(block(kind, "first")(image))
+        nested = keras.Model(image, x)
+        found = machine.training_bytes(nested, tile_size=20, batch_size=2)
+        assert found == expected

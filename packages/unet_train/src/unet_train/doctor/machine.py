@@ -185,16 +185,30 @@ def training_bytes(model: keras.Model, *, tile_size: int, batch_size: int) -> in
       tile_size: Side of the input in pixels.
       batch_size: Tiles that one device computes at once.
     """
-    layers = [layer for layer in model.layers if not _is_input(layer)]
-    every = keras.Model(model.inputs[0], [layer.output for layer in layers])
     channels = model.inputs[0].shape[-1]
-    shapes = every.compute_output_shape((batch_size, tile_size, tile_size, channels))
-    outputs = sum(
-        math.prod(shape) * tf.as_dtype(layer.compute_dtype).size
-        for layer, shape in zip(layers, shapes, strict=True)
-    )
+    outputs = _output_bytes(model, (batch_size, tile_size, tile_size, channels))
     weights = sum(math.prod(weight.shape) for weight in model.weights)
     return int(_PEAK * (outputs + _COPIES_OF_A_WEIGHT * 4 * weights))
+
+
+def _output_bytes(model: keras.Model, shape: tuple[int, ...]) -> int:
+    """Bytes of the outputs of all layers, those of models within the model too."""
+    graph = getattr(model, "_functional", model)  # A `Sequential` has one inside.
+    nodes = [node for depth in graph._nodes_by_depth.values() for node in depth]
+    nodes = [node for node in nodes if not node.is_input]
+    tensors = [tensor for node in nodes for tensor in node.outputs]
+    every = keras.Model(graph.inputs[0], tensors)
+    shapes = dict(zip(map(id, tensors), every.compute_output_shape(shape), strict=True))
+    shapes[id(graph.inputs[0])] = shape
+    total = 0
+    for node in nodes:
+        if isinstance(node.operation, keras.Model):
+            into = shapes[id(node.input_tensors[0])]
+            total += _output_bytes(node.operation, into)
+        else:
+            size = tf.as_dtype(node.operation.compute_dtype).size
+            total += size * sum(math.prod(shapes[id(each)]) for each in node.outputs)
+    return total
 
 
 def available_bytes() -> int | None:
@@ -276,7 +290,3 @@ def forecast_time(
         f"{speed}: {math.ceil(steps):,} steps, {steps / steps_per_epoch:,.1f} epochs,"
         f" in {duration(steps * seconds_a_step)}",
     )
-
-
-def _is_input(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.InputLayer)
