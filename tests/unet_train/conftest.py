@@ -147,6 +147,11 @@ def parsed(monkeypatch):
     return seen
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first: no process shall wait for another one at the end."""
+    items.sort(key=lambda item: item.path.parent.name != "training")
+
+
 @pytest.fixture(autouse=True)
 def no_determinism_of_another_test():
     """A deterministic run sets it for the process, with no public way back."""
