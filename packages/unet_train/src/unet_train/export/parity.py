@@ -68,7 +68,13 @@ def compare(
             found, mask = predict(file.read_bytes())
         else:
             assert whole is not None
-            found = whole(tf.constant(photo)).numpy()
+            try:
+                found = whole(tf.constant(photo)).numpy()
+            except (ValueError, tf.errors.OpError) as error:
+                raise ValueError(
+                    f"{kind.file} cannot be run on {file.name}: {error}. Nothing was"
+                    " exported; leave that format out."
+                ) from error
             mask = found >= predictor.threshold
         if found.shape != expected.shape:
             raise ValueError(
