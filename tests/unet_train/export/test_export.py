@@ -301,6 +301,14 @@ def test_class_names_and_the_png(tmp_path):
     np.testing.assert_array_equal(white, found["mask"].numpy() * 255)
 
 
+def test_a_pixel_at_the_threshold_is_foreground():
+    photo = tf.constant(encode(picture(40, 31)))
+    module = PhotoModule(small_predictor(padding="same"))
+    threshold = float(module.mask(photo)["probability"][20, 10])
+    module = PhotoModule(small_predictor(padding="same", threshold=threshold))
+    assert module.mask(photo)["mask"][20, 10] == 1
+
+
 # The command.
 
 SMALL = [
