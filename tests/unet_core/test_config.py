@@ -18,7 +18,7 @@ from unet_core import Geometry, Summary, UNetConfig, build_unet, presets
         ({"classes": True}, "`classes` must be a whole number"),
         ({"norm": "spectral"}, r"`norm` must be one of \['none', 'batch', 'sync_batch"),
         ({"padding": "reflect"}, r"`padding` must be one of \['valid', 'same'\]"),
-        ({"upsampling": "bilinear"}, r"one of \['transposed', 'resize'\]"),
+        ({"upsampling": "bilinear"}, r"one of \['transposed', 'resize', 'nearest'\]"),
         ({"norm_momentum": 1.0}, "`norm_momentum` must be at least 0 and below 1"),
         ({"dropout": -0.1}, "`dropout` must be at least 0 and below 1. Received: -0.1"),
         ({"dropout": float("nan")}, "`dropout` must be at least 0 and below 1"),

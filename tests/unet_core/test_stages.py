@@ -10,15 +10,17 @@ from unet_core.stages import Network
 
 def test_every_operation_against_its_layer(light_config):
     """Height, width and channels after each, by Keras's own inference of shapes."""
-    model, operations = build_unet(light_config), Network(light_config).operations
+    model, network = build_unet(light_config), Network(light_config)
+    operations = network.operations
     geometry = Geometry.of(light_config)
     sides = [geometry.nearest_valid_sizes(side)[1] for side in (60, 72)]
+    sizes = [network.sizes(side) for side in sides]
     outputs = [model.get_layer(each.name).output for each in operations]
     shapes = keras.Model(model.inputs, outputs).compute_output_shape(
         (1, *sides, light_config.input_channels)
     )
     for operation, shape in zip(operations, shapes, strict=True):
-        found = (1, *map(operation.size, sides), operation.channels)
+        found = (1, *(each[operation] for each in sizes), operation.channels)
         assert found == tuple(shape), operation.name
     names = {layer.name for layer in model.layers} - {"image"}
     assert names == {each.name for each in operations}

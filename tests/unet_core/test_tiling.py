@@ -185,7 +185,7 @@ def test_progress_counts_tiles_and_ends_with_all():
 
 def test_tiles_are_batched_as_the_budget_allows():
     model, seen = random_model(1), []
-    budget = 5 * 60 * 60 * tiling._bytes_a_pixel(model)
+    budget = 5 * 60 * 60 * tiling._bytes_a_pixel(model, read_geometry(model))
     predictor = TiledPredictor(model, tile_size=60, memory_budget=budget)
     predictor(random_image(100, 140), progress=lambda done, _: seen.append(done))
     assert seen == [5, 10, 12]
@@ -201,7 +201,7 @@ def test_tiles_of_grey_images_go_one_by_one():
 
 def test_the_largest_tile_keeps_within_the_budget():
     model = random_model(1)
-    budget = 61 * 61 * tiling._bytes_a_pixel(model)
+    budget = 61 * 61 * tiling._bytes_a_pixel(model, read_geometry(model))
     assert TiledPredictor(model, memory_budget=budget).largest_tile == 60
     padded = random_model(1, padding="same")
     smallest = TiledPredictor(padded, memory_budget=1).largest_tile
@@ -235,7 +235,7 @@ def test_group_norm_takes_whole_images_only():
     np.testing.assert_array_equal(predict_image(model, image), whole)
     # A tile that holds all of the image is one pass.
     np.testing.assert_array_equal(predict_image(model, image, tile_size=150), whole)
-    refused = r"Group norm .*100 x 100.*`tile_size=None`.* [\d,]+ bytes"
+    refused = r"norm_1 \(GroupNormalization\) sees .*100 x 100.*`tile_size=None`.* [\d,]+ bytes"
     with pytest.raises(ValueError, match=refused):
         predict_image(model, image, tile_size=60)
     with pytest.raises(ValueError, match=refused):
@@ -417,7 +417,7 @@ def test_classes_sum_to_one():
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_auto_takes_tiles_where_one_pass_is_too_large(padding):
     model, image = random_model(2, padding), random_image(700, 500)
-    budget = 200 * 200 * tiling._bytes_a_pixel(model)
+    budget = 200 * 200 * tiling._bytes_a_pixel(model, read_geometry(model))
     predictor = TiledPredictor(model, memory_budget=budget)
     seen = []
     forward = predictor._probabilities
@@ -436,7 +436,7 @@ def test_auto_takes_tiles_where_one_pass_is_too_large(padding):
 @pytest.mark.parametrize("shape", [(3, 700), (700, 20), (1, 300), (300, 1)])
 def test_auto_on_long_narrow_images(padding, shape):
     model, image = random_model(2, padding), random_image(*shape)
-    budget = 60 * 60 * tiling._bytes_a_pixel(model)
+    budget = 60 * 60 * tiling._bytes_a_pixel(model, read_geometry(model))
     whole = predict_image(model, image, tile_size=None)
     found = predict_image(model, image, memory_budget=budget)
     np.testing.assert_allclose(found, whole, atol=1e-5, rtol=0)

@@ -19,7 +19,8 @@ from unet_core.geometry import Geometry
 from unet_core.summary import Summary
 
 if TYPE_CHECKING:
-    from unet_core.model import build_unet, read_geometry
+    from unet_core.model import build_unet
+    from unet_core.reading import read_geometry
     from unet_core.tiling import TiledPredictor, predict_image
 
 __all__ = [
@@ -36,7 +37,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "build_unet": "unet_core.model",
-    "read_geometry": "unet_core.model",
+    "read_geometry": "unet_core.reading",
     "TiledPredictor": "unet_core.tiling",
     "predict_image": "unet_core.tiling",
 }

@@ -9,7 +9,10 @@ from typing import Literal, SupportsIndex, get_args
 
 Norm = Literal["none", "batch", "sync_batch", "group", "layer"]
 Padding = Literal["valid", "same"]
-Upsampling = Literal["transposed", "resize"]
+Upsampling = Literal["transposed", "resize", "nearest"]
+
+DECODER_FILTERS = (128, 64, 48, 32, 16)
+"""Channels on the way up behind a pretrained encoder, unless told otherwise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class UNetConfig:
         after its last stage and after the bottom. The paper does not say how many.
       upsampling: "transposed" is the paper's up-convolution 2x2; "resize" repeats each
         pixel and convolves 3x3, which leaves no checkerboard and costs a margin of
-        7 * 2^depth - 5 pixels in place of 6 * 2^depth - 4.
+        7 * 2^depth - 5 pixels in place of 6 * 2^depth - 4; "nearest" only repeats.
       padding: "valid" is the paper: every output pixel is computed from real pixels
         and the output is smaller than the input. "same" pads with zeros and keeps the
         size, which is cheaper for small inputs.
@@ -47,6 +50,14 @@ class UNetConfig:
       stochastic_depth: Share of samples for which, in training, a stage's two
         convolutions are left out (Huang et al. 2016). Above 0 each stage gets a 1x1
         convolution as a shortcut, which then is all that is left of it.
+      encoder: In place of the way down: "efficientnet_lite0", "efficientnet_lite1",
+        "efficientnet_lite2", or a network of `keras.applications` by its name, such as
+        "resnet50v2" or "ResNet50V2". `depth` is then the number of `decoder_filters`,
+        `padding` is "same", and `base_filters` and `stochastic_depth` have no effect.
+      encoder_weights: "imagenet"; None for weights to be trained from scratch; or the
+        path of a file of them.
+      decoder_filters: Channels of the stages on the way up, the deepest first; None for
+        those of the way down, or with an encoder for (128, 64, 48, 32, 16).
     """
 
     depth: int = 4
@@ -62,6 +73,9 @@ class UNetConfig:
     padding: Padding = "valid"
     deep_supervision: int = 0
     stochastic_depth: float = 0.0
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    decoder_filters: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built.
@@ -69,6 +83,7 @@ class UNetConfig:
         Raises:
           ValueError: An option or a combination of them is impossible.
         """
+        self._complete_encoder()
         for name, least in (
             *(("depth", 1), ("base_filters", 1), ("input_channels", 1)),
             *(("classes", 1), ("groups", 1), ("deep_supervision", 0)),
@@ -97,6 +112,43 @@ class UNetConfig:
                 f' "gelu". Received: {self.activation!r}'
             )
         self._check_combinations()
+
+    @property
+    def filters_up(self) -> tuple[int, ...]:
+        """Channels of the stages on the way up, the one at the top first."""
+        if self.decoder_filters is not None:
+            return self.decoder_filters[::-1]
+        return tuple(self.base_filters * 2**level for level in range(self.depth))
+
+    def _complete_encoder(self) -> None:
+        """Sets what follows from the encoder, and checks the way up."""
+        if self.encoder_weights is not None and self.encoder is None:
+            raise ValueError(
+                f"`encoder_weights` {self.encoder_weights!r} are for no `encoder`. Name"
+                ' one, such as encoder="efficientnet_lite0", or leave them out.'
+            )
+        if self.encoder is not None:
+            if self.input_channels != 3:
+                raise ValueError(
+                    f"The encoder {self.encoder!r} takes photos of 3 channels."
+                    f" Received `input_channels` {self.input_channels!r}"
+                )
+            if self.decoder_filters is None:
+                object.__setattr__(self, "decoder_filters", DECODER_FILTERS)
+            object.__setattr__(self, "padding", "same")
+        if self.decoder_filters is None:
+            return
+        filters = tuple(
+            whole_number("decoder_filters", each, 1) for each in self.decoder_filters
+        )
+        object.__setattr__(self, "decoder_filters", filters)
+        if self.encoder is not None:
+            object.__setattr__(self, "depth", len(filters))
+        if len(filters) != self.depth:
+            raise ValueError(
+                f"`decoder_filters` names {len(filters)} stages on the way up, and"
+                f" `depth` is {self.depth}. Received: {filters}"
+            )
 
     def _check_combinations(self) -> None:
         if self.depth > 8:

@@ -15,55 +15,118 @@ A size is the height or the width of an image, in pixels; the two are independen
 The label of an output is the mask without its margin:
 `mask[:, margin:-margin, margin:-margin]` (with padding "same" the mask as it is).
 
-All follows from what each operation of `stages.py` does to a length. An unpadded
-convolution 3x3 takes off 2 pixels, which are worth more of the image the further down
-it is; a pooling needs an even length.
+All follows from what each operation of a network does to a length (`operations.py`). An
+unpadded convolution 3x3 takes off 2 pixels, which are worth more of the image the
+further down it is; a pooling needs an even length. The networks of this package are
+listed by `stages.py`, any other is read off its graph (`read_geometry`).
 """
 
 import dataclasses
 import functools
-from typing import Self
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 from unet_core.config import Padding, UNetConfig, Upsampling
-from unet_core.stages import Network, Operation
+from unet_core.operations import Operation, receptive_field, sizes
+from unet_core.stages import Network
+
+# No network that is of use needs an image so large.
+_LARGEST = 1 << 14
 
 
-@dataclasses.dataclass(frozen=True)
 class Geometry:
-    """The sizes of one kind of U-Net.
+    """The sizes of one network."""
 
-    Attributes:
-      depth: Number of poolings.
-      padding: "valid" as in the paper, or "same".
-      upsampling: How the way up doubles a length: "transposed" or "resize".
-    """
+    def __init__(
+        self,
+        depth: int = 4,
+        padding: Padding = "valid",
+        upsampling: Upsampling = "transposed",
+    ) -> None:
+        """The sizes of the network in the paper's figure.
 
-    depth: int = 4
-    padding: Padding = "valid"
-    upsampling: Upsampling = "transposed"
-
-    def __post_init__(self) -> None:
-        """Refuses what no U-Net is.
+        Args:
+          depth: Number of poolings.
+          padding: "valid" as in the paper, or "same".
+          upsampling: How the way up doubles a length.
 
         Raises:
-          ValueError: An attribute has an impossible value.
+          ValueError: An argument has an impossible value.
         """
-        config = UNetConfig(**dataclasses.asdict(self))
-        object.__setattr__(self, "depth", config.depth)  # No number of numpy.
+        config = UNetConfig(depth=depth, padding=padding, upsampling=upsampling)
+        network = _with_all_heads(config)
+        self._operations, self._outputs = network.operations, network.outputs
 
     @classmethod
     def of(cls, config: UNetConfig) -> Self:
         """The sizes of the network with these options."""
-        return cls(config.depth, config.padding, config.upsampling)
+        network = _with_all_heads(config)
+        return cls.of_operations(network.operations, network.outputs)
+
+    @classmethod
+    def of_operations(
+        cls, operations: Sequence[Operation], outputs: Sequence[Operation]
+    ) -> Self:
+        """The sizes of any network.
+
+        Args:
+          operations: Each after its sources.
+          outputs: Those that give logits, of the full size first.
+
+        Raises:
+          ValueError: No image fits the network, or its output is no image of the same
+            middle.
+        """
+        geometry = cls.__new__(cls)
+        geometry._operations, geometry._outputs = operations, outputs
+        _ = geometry._sizes
+        return geometry
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Geometry) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"<Geometry: step {self.step}, margin {self.margin}, halo {self.halo}>"
 
     @property
+    def depth(self) -> int:
+        """How often the network halves the size."""
+        return self.step.bit_length() - 1
+
+    @property
+    def padding(self) -> Padding:
+        """"same" if the output is as large as the input, else "valid"."""
+        return "valid" if self.margin else "same"
+
+    @property
+    def upsampling(self) -> Upsampling:
+        """"transposed", or "resize" if a layer of the network repeats pixels."""
+        layers = {each.layer for each in self._operations}
+        return "resize" if "UpSampling2D" in layers else "transposed"
+
+    @property
+    def sees_all(self) -> str | None:
+        """What makes each output pixel depend on all of the image, if anything does.
+
+        The name and the class of the first such layer: a global pooling, an attention,
+        a norm over height and width, or one whose reach is not known.
+        """
+        return next(
+            (f"{e.name} ({e.layer})" for e in self._operations if e.sees_all), None
+        )
+
+    @functools.cached_property
     def step(self) -> int:
         """2^depth: the distance of valid sizes, and of places where a tile may start.
 
         Tiles that start a multiple of this apart see the same pooling grid; any other
         shift gives other outputs for the same pixel.
         """
-        return self._bottom.pixel
+        return max(each.pixel for each in self._operations)
 
     @property
     def margin(self) -> int:
@@ -71,7 +134,7 @@ class Geometry:
 
         6 * 2^depth - 4 for "valid" (7 * 2^depth - 5 if resized), 0 for "same".
         """
-        return self._network.outputs[0].margin
+        return self._sizes.margin
 
     @property
     def halo(self) -> int:
@@ -83,16 +146,18 @@ class Geometry:
         places = enumerate(self._fields)
         return max(max(at - seen[0], seen[-1] - at) for at, seen in places)
 
-    @property
+    @functools.cached_property
     def seam(self) -> int:
         """Pixels of a tile's output that are not used where another tile adjoins.
 
         0 for padding "valid"; for "same" what the zeros around a tile reach, in whole
         pooling cells, since tiles start and end with one.
         """
-        if self.padding == "valid":
+        if self.margin:
             return 0
-        return _round_up(-self.receptive_field(0).start, self.step)
+        before = max(-field.start for field in self._fields)
+        after = max(field.stop for field in self._fields) - self.step
+        return _round_up(max(before, after), self.step)
 
     @property
     def crop_sizes(self) -> tuple[int, ...]:
@@ -100,20 +165,26 @@ class Geometry:
 
         They do not depend on the size of the input.
         """
-        operations = reversed(self._network.operations)
-        crops = [-each.window.pad for each in operations if each.layer == "Cropping2D"]
+        operations = reversed(self._operations)
+        crops = [
+            -each.window.before for each in operations if each.layer == "Cropping2D"
+        ]
         return tuple(crops) or (0,) * self.depth
 
     @property
     def smallest_valid_size(self) -> int:
         """The smallest size of an input that leaves an output, in pixels."""
-        lost = 2 * self._bottom.margin
-        return lost + _round_up(2 * self.margin + 1 - lost, self.step)
+        return self._sizes.smallest
+
+    @property
+    def values_a_pixel(self) -> float:
+        """Of the largest tensor between two layers, for each pixel of the image."""
+        return max(each.channels / each.pixel**2 for each in self._operations)
 
     def is_valid_size(self, size: int) -> bool:
         """Whether every pooling meets an even length and some output is left."""
-        lost = 2 * self._bottom.margin
-        return (size - lost) % self.step == 0 and size > 2 * self.margin
+        smallest = self.smallest_valid_size
+        return size >= smallest and (size - smallest) % self.step == 0
 
     def nearest_valid_sizes(self, size: int) -> tuple[int | None, int]:
         """The largest valid size up to `size` (None if there is none), and the next.
@@ -161,13 +232,15 @@ class Geometry:
         Raises:
           ValueError: The size does not fit, or there is no such level.
         """
-        if not 0 <= level < self.depth:
+        if not 0 <= level < len(self._outputs):
             raise ValueError(
-                f"`level` must be 0 to {self.depth - 1} for depth {self.depth}."
+                f"`level` must be 0 to {len(self._outputs) - 1} for depth {self.depth}."
                 f" Received: {level!r}"
             )
         self._refuse({"size": size})
-        return self._network.outputs[level].size(size)
+        found = sizes(self._operations, size)
+        assert found is not None
+        return found[self._outputs[level]]
 
     def valid_size_for_output(self, size: int) -> int:
         """The smallest valid input size whose output has at least `size` pixels."""
@@ -190,34 +263,43 @@ class Geometry:
         return range(field.start + cell, field.stop + cell)
 
     @functools.cached_property
-    def _network(self) -> Network:
-        """With a head on each level; its other options change no size."""
-        heads = self.depth - 1
-        return Network(UNetConfig(**dataclasses.asdict(self), deep_supervision=heads))
+    def _sizes(self) -> "_Sizes":
+        """Found by trying: of `step` sizes in a row that fit, the one that loses least.
 
-    @functools.cached_property
-    def _bottom(self) -> Operation:
-        """The last pooling: if an input gives it whole pixels, then all."""
-        return max(self._network.operations, key=lambda each: each.pixel)
+        Where strided convolutions round, others fit as well, but lose a part of a cell.
+        """
+        for first in itertools.count(1, self.step):
+            lost = {}
+            for size in range(first, first + self.step):
+                found = sizes(self._operations, size)
+                if found is not None:
+                    lost[size] = size - found[self._outputs[0]]
+            if lost:
+                break
+            if first > _LARGEST:
+                raise ValueError(f"No image of up to {_LARGEST} pixels fits it")
+        smallest = min(lost, key=lambda size: (lost[size], size))
+        if lost[smallest] < 0 or lost[smallest] % 2:
+            raise ValueError(
+                f"It makes {smallest - lost[smallest]} pixels of {smallest}, which do"
+                " not lie in the middle of them"
+            )
+        return _Sizes(smallest, lost[smallest] // 2)
 
     @functools.cached_property
     def _fields(self) -> list[range]:
         """The receptive fields of the first `step` pixels of the output."""
-        return [self._field(pixel) for pixel in range(self.step)]
+        fields = []
+        for pixel in range(self.step):
+            seen = receptive_field(
+                self._operations, self._outputs[0], range(pixel, pixel + 1)
+            )
+            fields.append(range(seen.start - self.margin, seen.stop - self.margin))
+        return fields
 
-    def _field(self, pixel: int) -> range:
-        """From the output back to the image, along all paths."""
-        needed = {self._network.outputs[0]: range(pixel, pixel + 1)}
-        for operation in reversed(self._network.operations):
-            if operation not in needed:
-                continue  # Of another head.
-            seen = operation.seen(needed[operation])
-            for source in operation.sources:
-                also = needed.get(source, seen)
-                first, end = min(seen.start, also.start), max(seen.stop, also.stop)
-                needed[source] = range(first, end)
-        # The last to be visited is the first of all, which takes the image.
-        return range(seen.start - self.margin, seen.stop - self.margin)
+    @functools.cached_property
+    def _key(self) -> tuple[object, ...]:
+        return self.step, self._sizes, tuple(self._fields), self.sees_all is None
 
     def _refuse(self, sizes: dict[str, int]) -> None:
         """Raises a ValueError if one of these does not fit, under its name."""
@@ -232,6 +314,17 @@ class Geometry:
                 f"A U-Net of depth {self.depth} with {self.padding} padding takes no"
                 f" input of {', nor of '.join(faults)}. Crop or pad the image to that."
             )
+
+
+class _Sizes(NamedTuple):
+    """The smallest valid size, and what the output lacks at each border."""
+
+    smallest: int
+    margin: int
+
+
+def _with_all_heads(config: UNetConfig) -> Network:
+    return Network(dataclasses.replace(config, deep_supervision=config.depth - 1))
 
 
 def _round_up(value: int, multiple: int) -> int:

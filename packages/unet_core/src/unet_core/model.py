@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from unet_core.config import UNetConfig
+from unet_core.encoders import load_encoder
 from unet_core.geometry import Geometry
 from unet_core.presets import find_preset
 from unet_core.stages import Network, Operation
@@ -38,7 +39,9 @@ def build_unet(
 
     Raises:
       TypeError: `config` is something else.
-      ValueError: There is no such preset, or Keras does not know the activation.
+      ValueError: There is no such preset, Keras does not know the activation, or the
+        encoder's weights are of another network.
+      ImportError: The encoder's weights are not installed.
     """
     if isinstance(config, str):
         config = find_preset(config)
@@ -60,6 +63,8 @@ def build_unet(
     logits = [tensors[each] for each in network.outputs]
     outputs = logits if config.deep_supervision else logits[0]
     model = keras.Model(image, outputs, name="unet")
+    if config.encoder_weights is not None:
+        load_encoder(model, config)
     # On the instance, so that the class stays the stock one and a `.keras` file loads
     # without this package.
     model.call = _checking_images(
@@ -89,50 +94,3 @@ def _checking_images(
         return call(inputs, *args, **kwargs)
 
     return checked_call
-
-
-def read_geometry(model: keras.Model) -> Geometry:
-    """The sizes of a U-Net, read off its layers.
-
-    Args:
-      model: From `build_unet`, or loaded from its `.keras` file.
-
-    Raises:
-      TypeError: It is no Keras model.
-      ValueError: It is no U-Net: it has no 3x3 convolutions or no 2x2 poolings, other
-        strides or dilations, or an output of another size.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a Keras model, such as `unet_core.build_unet` gives."
-            f" Received: {model!r}"
-        )
-    kinds = keras.layers.MaxPooling2D, keras.layers.Conv2D, keras.layers.UpSampling2D
-    pools, convolutions, resizes = (
-        [layer for layer in model.layers if isinstance(layer, kind)] for kind in kinds
-    )
-    plain = all(each.strides == each.dilation_rate == (1, 1) for each in convolutions)
-    halving = all(each.pool_size == each.strides == (2, 2) for each in pools)
-    convolutions = [each for each in convolutions if each.kernel_size == (3, 3)]
-    fault = None
-    if not pools or not convolutions:
-        fault = f"{len(convolutions)} convolutions 3x3 and {len(pools)} poolings"
-    elif not plain or not halving:
-        fault = "other strides or dilations than those of the figure"
-    else:
-        geometry = Geometry(
-            depth=len(pools),
-            padding=convolutions[0].padding,
-            upsampling="resize" if resizes else "transposed",
-        )
-        size = geometry.smallest_valid_size + geometry.step
-        shape = (1, size, size, model.inputs[0].shape[-1])
-        outputs = model.compute_output_shape(shape)
-        output = outputs[0] if isinstance(outputs, list) else outputs
-        if tuple(output[1:3]) == (geometry.output_size(size),) * 2:
-            return geometry
-        fault = f"an output of {tuple(output[1:3])} for an input of {shape[1:3]}"
-    raise ValueError(
-        f"The model {model.name!r} has {fault}, so it is no U-Net. Use a model of"
-        " `unet_core.build_unet`; of one within another, that one."
-    )

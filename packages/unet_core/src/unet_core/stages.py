@@ -2,10 +2,10 @@
 
 This one list is the network: `model.py` makes a layer of each operation, `geometry.py`
 takes sizes and reach from what each does to a length, `summary.py` adds up what each
-costs. No TensorFlow here.
+costs.
 
->>> for each in Network(UNetConfig(depth=1, norm="none")).operations:
-...     print(f"{each.size(60)} x {each.channels:3} {each.layer:15} {each.name}")
+>>> for each, size in Network(UNetConfig(depth=1, norm="none")).sizes(60).items():
+...     print(f"{size} x {each.channels:3} {each.layer:15} {each.name}")
 60 x   3 Rescaling       rescale
 58 x  64 Conv2D          encoder_0_conv_1
 56 x  64 Conv2D          encoder_0_conv_2
@@ -20,93 +20,11 @@ costs. No TensorFlow here.
 44 x   1 Conv2D          logits
 """
 
-import dataclasses
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from unet_core.config import UNetConfig
-
-
-class Window(NamedTuple):
-    """Which pixels of its input an output pixel is computed from, along one axis.
-
-    Attributes:
-      kernel: How many.
-      stride: Input pixels from one window to the next.
-      scale: Output pixels for each of the input.
-      pad: Zeros before the first input pixel and after the last; less than 0 crops.
-    """
-
-    kernel: int = 1
-    stride: int = 1
-    scale: int = 1
-    pad: int = 0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Operation:
-    """One layer of the network.
-
-    Attributes:
-      layer: Its class in `keras.layers`.
-      name: Its name: stage and part.
-      sources: What it takes; none for the first, which takes the image.
-      channels: Of its output.
-      options: Further arguments of its class.
-    """
-
-    layer: str
-    name: str
-    sources: tuple["Operation", ...]
-    channels: int
-    options: dict[str, Any]
-
-    @functools.cached_property
-    def window(self) -> Window:
-        """What the layer does to height and width."""
-        match self.layer:
-            case "Conv2D":
-                kernel = self.options["kernel_size"]
-                same = self.options["padding"] == "same"
-                return Window(kernel, pad=kernel // 2 if same else 0)
-            case "MaxPooling2D":
-                side = self.options["pool_size"]
-                return Window(kernel=side, stride=side)
-            case "UpSampling2D":
-                return Window(scale=self.options["size"])
-            case "Conv2DTranspose":  # As large as its strides: one tap an output.
-                return Window(scale=self.options["strides"])
-            case "Cropping2D":
-                return Window(pad=-self.options["cropping"])
-            case _:
-                return Window()
-
-    @functools.cached_property
-    def pixel(self) -> int:
-        """Side of an output pixel, in pixels of the image."""
-        if not self.sources:
-            return 1
-        return self.sources[0].pixel * self.window.stride // self.window.scale
-
-    @functools.cached_property
-    def margin(self) -> int:
-        """What the output lacks at each of the four borders, in pixels of the image."""
-        if not self.sources:
-            return 0
-        kernel, stride, _, pad = self.window
-        source = self.sources[0]
-        return source.margin + source.pixel * ((kernel - stride) // 2 - pad)
-
-    def size(self, image: int) -> int:
-        """Height or width of the output, for that of an image: a valid size."""
-        return (image - 2 * self.margin) // self.pixel
-
-    def seen(self, pixels: range) -> range:
-        """The pixels of the input that these of the output need, along one axis."""
-        kernel, stride, scale, pad = self.window
-        first = pixels.start * stride - pad
-        last = (pixels.stop - 1) * stride - pad + kernel - 1
-        return range(first // scale, last // scale + 1)
+from unet_core.encoders import add_encoder
+from unet_core.operations import Operation, add, sizes
 
 
 class Network:
@@ -121,33 +39,46 @@ class Network:
         """Lists the operations of the network with these options."""
         self._config = config
         self.operations: list[Operation] = []
-        filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
-        levels = range(config.depth)
-        x = self._add(
-            "Rescaling", "rescale", scale=1 / 127.5, offset=-1.0, dtype="float32"
-        )
-
-        skips = []
-        for level in levels:
-            stage = f"encoder_{level}"
-            x = self._convolutions(x, filters[level], stage)
-            if level == levels[-1]:
-                x = self._dropout(x, stage)
-            skips.append(x)
-            x = self._add("MaxPooling2D", f"{stage}_pool", x, pool_size=2)
-
-        x = self._convolutions(x, filters[-1], "bottleneck")
-        x = self._dropout(x, "bottleneck")
+        if config.encoder is None:
+            x, skips = self._way_down()
+        else:
+            # A pretrained one has no stage of full size: its first layer halves it.
+            *skips, x = [None, *add_encoder(config, self.operations)]
+            x = self._dropout(x, "bottleneck")
 
         heads = []
-        for level in reversed(levels):
-            stage = f"decoder_{level}"
-            x = self._up_convolution(x, filters[level], stage)
+        for level in reversed(range(config.depth)):
+            stage, filters = f"decoder_{level}", config.filters_up[level]
+            x = self._up_convolution(x, filters, stage)
             x = self._copy_and_crop(skips[level], x, stage)
-            x = self._convolutions(x, filters[level], stage)
+            x = self._convolutions(x, filters, stage)
             if level <= config.deep_supervision:
                 heads.append(self._logits(x, f"logits_{level}" if level else "logits"))
         self.outputs = heads[::-1]
+
+    def sizes(self, image: int) -> dict[Operation, int]:
+        """Height or width of the output of each, for that of an image: a valid size."""
+        found = sizes(self.operations, image)
+        assert found is not None, image
+        return found
+
+    def _way_down(self) -> tuple[Operation, list[Operation | None]]:
+        """The paper's: the bottom, and what it leaves for the way up, top first."""
+        config = self._config
+        filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
+        x = self._add(
+            "Rescaling", "rescale", scale=1 / 127.5, offset=-1.0, dtype="float32"
+        )
+        skips: list[Operation | None] = []
+        for level in range(config.depth):
+            stage = f"encoder_{level}"
+            x = self._convolutions(x, filters[level], stage)
+            if level == config.depth - 1:
+                x = self._dropout(x, stage)
+            skips.append(x)
+            x = self._add("MaxPooling2D", f"{stage}_pool", x, pool_size=2)
+        x = self._convolutions(x, filters[-1], "bottleneck")
+        return self._dropout(x, "bottleneck"), skips
 
     def _convolutions(self, x: Operation, filters: int, stage: str) -> Operation:
         """Conv 3x3, ReLU, twice."""
@@ -167,8 +98,11 @@ class Network:
 
     def _up_convolution(self, x: Operation, filters: int, stage: str) -> Operation:
         """Up-conv 2x2; or each pixel four times, then conv 3x3."""
-        if self._config.upsampling == "resize":
+        if self._config.upsampling != "transposed":
             x = self._add("UpSampling2D", f"{stage}_resize", x, size=2)
+        if self._config.upsampling == "nearest":
+            return x
+        if self._config.upsampling == "resize":
             x = self._convolution(x, filters, 3, f"{stage}_up")
         else:
             # An output sees one of the four taps: N is the number of channels, where
@@ -179,8 +113,12 @@ class Network:
             x = self._add("Conv2DTranspose", name, x, filters=filters, **kernel)
         return self._norm(x, f"{stage}_up_norm")
 
-    def _copy_and_crop(self, skip: Operation, x: Operation, stage: str) -> Operation:
+    def _copy_and_crop(
+        self, skip: Operation | None, x: Operation, stage: str
+    ) -> Operation:
         """The middle of the skip, of the size of `x`, before `x`."""
+        if skip is None:
+            return x
         skip = self._crop(skip, x, f"{stage}_crop")
         return self._add("Concatenate", f"{stage}_concat", skip, x)
 
@@ -217,15 +155,13 @@ class Network:
 
     def _crop(self, x: Operation, to: Operation, name: str) -> Operation:
         """The middle of `x`, where it is larger than `to`."""
+        if self._config.padding == "same":
+            return x
         excess = (to.margin - x.margin) // x.pixel
         return self._add("Cropping2D", name, x, cropping=excess) if excess else x
 
     def _add(
         self, layer: str, name: str, *sources: Operation, **options: Any
     ) -> Operation:
-        given = [each.channels for each in sources] or [self._config.input_channels]
-        channels = sum(given) if layer == "Concatenate" else given[0]
-        channels = options.get("filters", channels)
-        operation = Operation(layer, name, sources, channels, options)
-        self.operations.append(operation)
-        return operation
+        channels = self._config.input_channels
+        return add(self.operations, layer, name, *sources, image=channels, **options)

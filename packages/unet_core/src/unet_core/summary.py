@@ -18,7 +18,7 @@ from unet_core.geometry import Geometry
 from unet_core.presets import find_preset
 from unet_core.stages import Network
 
-_NOT_KEPT = ("Rescaling", "Cropping2D", "Dropout")
+_NOT_KEPT = ("Rescaling", "Cropping2D", "ZeroPadding2D", "Dropout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +67,18 @@ class Summary:
         height, width = (whole_number("size", side, 1) for side in sides)
         output = Geometry.of(config).output_shape(height, width)
         weights = statistics = kept = forward = of_the_image = 0
-        for operation in Network(config).operations:
-            channels, options = operation.channels, operation.options
-            pixels = operation.size(height) * operation.size(width)
+        network = Network(config)
+        heights, widths = network.sizes(height), network.sizes(width)
+        for operation in network.operations:
+            pixels = heights[operation] * widths[operation]
             if operation.layer not in _NOT_KEPT:
-                kept += pixels * channels
-            if operation.layer in ("Conv2D", "Conv2DTranspose"):
-                (source,) = operation.sources
-                kernel = options["kernel_size"] ** 2 * source.channels * channels
-                # An up-convolution lets one tap of its kernel into each output pixel.
-                work = pixels * kernel // options.get("strides", 1) ** 2
-                weights += kernel + channels
-                forward += work
-                of_the_image += 0 if source.sources else work
-            if operation.layer.endswith("Normalization"):
-                weights += 2 * channels
-            if operation.layer == "BatchNormalization":
-                statistics += 2 * channels
+                kept += pixels * operation.channels
+            cost = operation.cost
+            weights += cost.weights
+            statistics += cost.statistics
+            forward += pixels * cost.products
+            from_image = all(not each.sources for each in operation.sources)
+            of_the_image += pixels * cost.products if from_image else 0
         return cls(
             input_shape=(height, width, config.input_channels),
             output_shape=(*output, config.classes),

@@ -130,6 +130,9 @@ class TaskOptions:
         it out.
       threshold: Probability from which a pixel counts as foreground; None takes the
         one with the highest IoU on the held-out training images (0.5 without any).
+      freeze_encoder: Leave the encoder (`model.encoder`) as it is, the statistics of
+        its norms included: quicker, and nothing of what it knows is lost.
+      encoder_rate: Of the learning rate, what the encoder's weights get.
     """
 
     loss: Part = "bce"
@@ -142,9 +145,11 @@ class TaskOptions:
     clip_norm: float | None = None
     ema: float = 0.0
     threshold: float | None = None
+    freeze_encoder: bool = False
+    encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "learning_rate", "clip_norm")
+        _require_positive(self, "learning_rate", "clip_norm", "encoder_rate")
         _require_choice(self, "reduction", get_args(Reduction))
         _require_from(self, 0, "warmup_steps", "weight_decay")
         _require_share(self, "ema")

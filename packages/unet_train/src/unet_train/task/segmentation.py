@@ -20,6 +20,7 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
+from unet_train.task.encoder import encoder_layers, freeze, require_encoder, slowed
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss
 from unet_train.task.losses import make_loss
@@ -88,6 +89,11 @@ class SegmentationTask:
             )
         self.model = model
         self.options = TaskOptions(**options)
+        self._encoder = encoder_layers(model)
+        if self.options.freeze_encoder or self.options.encoder_rate != 1:
+            require_encoder(self._encoder, model)
+        if self.options.freeze_encoder:
+            freeze(self._encoder)
         self.loss: Loss = make_loss(self.options.loss)
         self.schedule = WarmUp(
             self.options.learning_rate,
@@ -179,7 +185,8 @@ class SegmentationTask:
         sums = compute(batch, divisor)
         loss, *gradients = sum_over_devices(sums)
         gradients, norm = self._clip(gradients)
-        self.optimizer.apply(gradients, weights)
+        with slowed(self._encoder, self.options.encoder_rate):
+            self.optimizer.apply(gradients, weights)
         return {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 
     def after_step(self) -> None:
