@@ -80,6 +80,37 @@ def test_evaluate_with_another_threshold(run_dir, tmp_path, capsys):
         assert "between 0 and 1" in capsys.readouterr().err
 
 
+def test_flips(run_dir, tmp_path, capsys):
+    """The mean with the mirrored photo, in pictures as in scores; `compare` says so."""
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    for name, flipped in (("here", photo), ("there", photo[:, ::-1])):
+        PIL.Image.fromarray(flipped).save(tmp_path / f"{name}.png")
+    found = {}
+    for flips in ([], ["--flips"]):
+        output = tmp_path / f"out{len(flips)}"
+        photos = [str(tmp_path / "here.png"), str(tmp_path / "there.png")]
+        arguments = [*photos, "--output", str(output), "--pictures", "probability"]
+        assert main(["predict", f"--run_dir={run_dir}", *flips, *arguments]) == 0
+        here, there = (
+            np.asarray(PIL.Image.open(output / f"{name}_probability.png")).astype(float)
+            for name in ("here", "there")
+        )
+        found[len(flips)] = np.abs(here - there[:, ::-1]).max()
+        arguments = [f"--run_dir={run_dir}", "--json", f"--output={output}", *flips]
+        assert main(["evaluate", *arguments]) == 0
+    plain, both = (
+        json.loads((tmp_path / name / "metrics.json").read_text())
+        for name in ("out0", "out1")
+    )
+    assert found[1] <= 1 < found[0]
+    assert (plain["flips"], both["flips"]) == (False, True)
+    assert plain["average_precision"] != both["average_precision"]
+    assert "mean with the mirror" in (tmp_path / "out1" / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "out0"), str(tmp_path / "out1")]) == 0
+    assert capsys.readouterr().out.count("(--flips)") == 1
+
+
 def test_evaluate_writes_over_no_run(run_dir, capsys):
     before = (run_dir / "metrics.json").read_bytes()
     assert main(["evaluate", f"--run_dir={run_dir}", f"--output={run_dir}"]) == 2

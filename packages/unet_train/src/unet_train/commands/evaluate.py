@@ -10,7 +10,11 @@ from typing import Any
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments, run_dir_in
+from unet_train.commands.shared import (
+    add_flips_argument,
+    add_run_arguments,
+    run_dir_in,
+)
 from unet_train.options import DataOptions
 
 HELP = "score a run on a split"
@@ -25,6 +29,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         )
     )
     add_run_arguments(evaluate)
+    add_flips_argument(evaluate)
     evaluate.add_argument(
         "--split",
         type=str | None,
@@ -66,6 +71,7 @@ def run(options: jsonargparse.Namespace) -> int:
         threshold=(
             trained.threshold if options.threshold is None else options.threshold
         ),
+        flips=options.flips,
     )
     data = SegmentationData(**options.data.as_dict())
     split = options.split or data.options.eval_split
@@ -89,6 +95,7 @@ def run(options: jsonargparse.Namespace) -> int:
         "dataset": data.options.name,
         "split": split,
         "threshold_from": _threshold_from(options),
+        "flips": options.flips,
     }
     record = report.write_metrics(folder, evaluation, about)
     examples_at = functools.partial(data.examples_at, split)

@@ -78,6 +78,16 @@ def add_run_arguments(
     )
 
 
+def add_flips_argument(parser: jsonargparse.ArgumentParser) -> None:
+    """Whether the mirror image is predicted too."""
+    parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="average the predictions of the photo and of its mirror image (left to"
+        " right), at twice the cost",
+    )
+
+
 def require_folder(option: str, path: str | os.PathLike[str]) -> None:
     """Refuses what can be no folder to write to, before anything is computed.
 

@@ -186,7 +186,9 @@ def _summary(record: Mapping[str, Any]) -> str:
         + (f", {without} of them without foreground" if without else "")
         + f"; step {record['step']}, {record['weights']} weights; a pixel is foreground"
         f" from a probability of {record['threshold']:.3g}"
-        f" ({record['threshold_from']}). Intervals: 95%, from 1,000 data sets drawn"
+        f" ({record['threshold_from']})"
+        + ("; mean with the mirror image" if record.get("flips") else "")
+        + ". Intervals: 95%, from 1,000 data sets drawn"
         " from these images."
     )
 
