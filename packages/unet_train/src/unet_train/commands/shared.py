@@ -39,6 +39,17 @@ def training_parser(description: str) -> jsonargparse.ArgumentParser:
     return parser
 
 
+def add_init_from(parser: jsonargparse.ArgumentParser) -> None:
+    """Whose weights training starts from."""
+    parser.add_argument(
+        "--init_from",
+        type=str | None,
+        default=None,
+        help="run, folder with model.keras, or .keras file, of which every weight that"
+        " fits is taken at the start",
+    )
+
+
 def make_task_and_data(
     options: jsonargparse.Namespace, model: keras.Model | None = None
 ) -> tuple[SegmentationTask, SegmentationData]:

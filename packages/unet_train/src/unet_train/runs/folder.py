@@ -7,6 +7,7 @@ config = read_config("runs/cats")
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -62,6 +63,13 @@ def write_config(
     resolved = {name: dataclasses.asdict(group) for name, group in options.items()}
     text = yaml.safe_dump({**(more or {}), **resolved}, sort_keys=False)
     write_text(run_dir / CONFIG, text)
+
+
+def origin_of(run_dir: str | os.PathLike[str]) -> str | None:
+    """The `init_from` of a run: whose weights it began with, as far as it tells."""
+    with contextlib.suppress(ValueError):
+        return read_config(run_dir).get("init_from")  # type: ignore[return-value]
+    return None
 
 
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ from unet_train.runs.folder import (
     ARCHITECTURE,
     BEST,
     CHECKPOINTS,
+    CONFIG,
     METRICS,
     MODEL,
     read_config,
@@ -100,6 +101,25 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
     return Trained(full_size_only(model), threshold, state["step"])
 
 
+def load_network(path: str | os.PathLike[str]) -> keras.Model:
+    """The network of a run, of a folder with `model.keras`, or of a `.keras` file.
+
+    Raises:
+      OSError: A checkpoint cannot be read for now.
+      ValueError: It is none of these, or has no weights yet, or they are damaged.
+    """
+    path = pathlib.Path(path)
+    if (path / CONFIG).exists():
+        return load_trained(path).model
+    file = path / MODEL if path.is_dir() else path
+    if file.suffix != ".keras" or not file.is_file():
+        raise ValueError(
+            f"{path} is neither the folder of a run, nor a folder with {MODEL}, nor a"
+            " .keras file that is there. Give one of these."
+        )
+    return _load_keras(file)
+
+
 def full_size_only(model: keras.Model) -> keras.Model:
     """The model without the further heads that deep supervision trains."""
     if len(model.outputs) == 1:
@@ -130,7 +150,7 @@ def _load_keras(path: pathlib.Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever a damaged file causes.
         raise ValueError(
             f"{path} cannot be loaded: {error}. If it is damaged, move it away: the"
-            " last checkpoint of the run is then used."
+            " last checkpoint of the run, if it is of one, is then used."
         ) from error
 
 
