@@ -13,6 +13,7 @@ from unet_train.commands.shared import (
     add_flips_argument,
     add_run_arguments,
     require_folder,
+    run_of,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(options: jsonargparse.Namespace) -> int:
     jobs = find_photos(options.photos, folder, options.pictures)
     writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
-        options.run_dir,
+        run_of(options),
         options.weights,
         threshold=options.threshold,
         flips=options.flips,

@@ -82,13 +82,15 @@ class Predictor:
         """Loads the model of a run: the finished one, else its last checkpoint.
 
         Args:
-          run_dir: The folder that `fit` wrote.
+          run_dir: The folder that `fit` wrote, or a published model: a folder with
+            `model.keras`, and with `config.yaml` and `metrics.json` of its run, or the
+            path of that `model.keras`.
           weights: "best" takes the model of the best validation in its place.
           threshold: In place of the run's own.
           flips: As for `Predictor`.
 
         Raises:
-          ValueError: The folder holds no run, or no weights yet.
+          ValueError: The folder holds no run and no model, or no weights yet.
         """
         image_size = read_config(run_dir)["data"]["image_size"]
         trained = load_trained(run_dir, weights)

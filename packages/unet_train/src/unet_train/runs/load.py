@@ -25,6 +25,7 @@ from unet_train.runs.folder import (
     CONFIG,
     METRICS,
     MODEL,
+    folder_of,
     read_config,
 )
 
@@ -66,16 +67,21 @@ class Trained:
 
 
 def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> Trained:
-    """As `load_model`, with the model's threshold and step."""
+    """As `load_model`, with the model's threshold and step.
+
+    A `model.keras` may be given in place of its folder, and is then the one.
+    """
     run_dir = pathlib.Path(run_dir)
     if weights == "best":
-        return _load_finished(best_folder(run_dir))
+        return _load_finished(best_folder(folder_of(run_dir)) / MODEL)
+    if run_dir.is_file():
+        return _load_finished(run_dir)
     checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
     latest = checkpoints.latest()
     if (run_dir / MODEL).exists() and (
         latest is None or step_of(latest) <= _finished_step(run_dir)
     ):
-        return _load_finished(run_dir)
+        return _load_finished(run_dir / MODEL)
     if latest is None:
         raise ValueError(
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
@@ -154,17 +160,17 @@ def _load_keras(path: pathlib.Path) -> keras.Model:
         ) from error
 
 
-def _load_finished(folder: pathlib.Path) -> Trained:
+def _load_finished(path: pathlib.Path) -> Trained:
     """A model that was saved whole, with threshold and step beside its scores."""
-    model = _load_keras(folder / MODEL)
+    model, metrics = _load_keras(path), path.parent / METRICS
     try:
-        scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        scores = json.loads(metrics.read_text(encoding="utf-8"))
         return Trained(model, float(scores["threshold"]), int(scores["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / METRICS} does not tell the threshold and the step of the model"
+            f"{metrics} does not tell the threshold and the step of the model"
             f" ({error!r}). Finish the run with `unet-train fit ... --resume`, which"
-            " writes it anew."
+            " writes it anew; a published model needs that of its run."
         ) from error
 
 
