@@ -12,6 +12,8 @@ from pycocotools.coco import COCO
 
 from coco_cats_tfds import CocoDataError
 from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.built import BuiltDataset
+from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.coco_cats_dataset_builder import (
     SPLITS,
     Builder,
@@ -129,6 +131,16 @@ def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
         build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
     config = CocoCatsConfig(name="pets", categories=["cat"])
     assert len(read(build(root, out, config), "train")) == 2
+
+
+def test_a_build_of_before_a_field_was_there_is_read_on(make_coco, tmp_path):
+    root, out = make_coco(), tmp_path / "out"
+    path = pathlib.Path(build(root, out).data_path) / "metadata.json"
+    metadata = json.loads(path.read_text())
+    del metadata["choice"]["licenses"]
+    path.write_text(json.dumps(metadata))
+    assert len(read(build(root, out), "train")) == 2
+    assert BuiltDataset(path.parent).choice == Choice()
 
 
 def test_overwrite_replaces_another_choice(make_coco, tmp_path):

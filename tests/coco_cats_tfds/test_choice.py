@@ -26,6 +26,10 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
         ({"negatives_like": "dog", "negatives": 1}, "`negatives_like` must be a list"),
         ({"negatives_like": ["dog"]}, "`negatives` is 0.*Set `negatives`"),
         ({"negatives": 10**400}, "`negatives` must be a number"),
+        ({"licenses": 4}, "`licenses` must be a list.*Received: 4"),
+        ({"licenses": "4"}, r"`licenses` must be a list.*Received: '4'"),
+        ({"licenses": ["4"]}, r"`licenses` must be a list.*Received: \['4'\]"),
+        ({"licenses": [True]}, r"licence numbers, e.g. \[4, 5\].*\[True\]"),
         ({"name": ""}, "`name` must be letters"),
         ({"name": "../../x"}, "`name` must be letters.*'../../x'"),
         ({"name": "a/b"}, "`name` must be letters"),
@@ -44,9 +48,26 @@ def test_impossible_configurations(fields, fault):
 
 def test_what_is_recorded_makes_the_same_choice():
     choice = Choice(
-        categories=["cat", "animal"], negatives=1, negatives_like=["dog"], min_area=9
+        categories=["cat", "animal"],
+        negatives=1,
+        negatives_like=["dog"],
+        min_area=9,
+        licenses=[5, 4],
     )
-    assert Choice(**json.loads(json.dumps(choice.as_json()))) == choice
+    record = json.loads(json.dumps(choice.as_json()))
+    assert Choice(**record) == choice
+    assert choice.is_recorded_as(record)
+    assert record["licenses"] == [4, 5]  # Their order says nothing.
+
+
+def test_a_field_that_an_older_version_did_not_record_counts_as_its_default():
+    record = Choice(categories=["dog"]).as_json()
+    del record["licenses"], record["crowd"]
+    assert Choice(categories=["dog"]).is_recorded_as(record)
+    assert not Choice(categories=["dog"], licenses=[4]).is_recorded_as(record)
+    assert not Choice(categories=["dog"], crowd="foreground").is_recorded_as(record)
+    assert not Choice().is_recorded_as({**record, "categories": ["cat"], "later": 1})
+    assert not Choice().is_recorded_as(None)
 
 
 def test_how_it_is_built_is_no_part_of_the_choice():

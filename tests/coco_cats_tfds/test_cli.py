@@ -83,6 +83,24 @@ def test_verify_proves_every_mask(built, crowd, capsys):
     assert "validation: of 4 records 4 masks and 4 images" in printed
 
 
+def test_verify_of_some_licences(make_coco, tmp_path, capsys):
+    root = make_coco()
+    for path in (root / "annotations").iterdir():
+        content = json.loads(path.read_text())
+        for image in content["images"]:
+            image["license"] = 4 if image["id"] > 1 else 2
+        content["licenses"] = [{"id": 2}, {"id": 4}]
+        path.write_text(json.dumps(content))
+    config = CocoCatsConfig(name="free", licenses=[4], negatives=1)
+    builder = Builder(data_dir=tmp_path / "out", config=config)
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=root)
+    )
+    assert "1 images that have none of the licences" in capsys.readouterr().out
+    assert verify(root, tmp_path / "out") == 0
+    assert "train: of 2 records 2 masks and 2 images" in capsys.readouterr().out
+
+
 def test_verify_of_the_format_for_random_access(make_coco, tmp_path, capsys):
     builder = Builder(data_dir=tmp_path, file_format="array_record")
     root = make_coco()

@@ -205,6 +205,7 @@ def test_every_choice_is_in_the_info(make_coco, tmp_path):
         "min_area": 2.0,
         "negatives": 0.5,
         "negatives_like": ["teddy bear"],
+        "licenses": [],
         "on_invalid": "omit",
     }
     build(make_coco(), tmp_path, **choice)

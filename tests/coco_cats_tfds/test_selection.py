@@ -21,8 +21,11 @@ CAT, DOG, PERSON, BEAR = 17, 18, 1, 88
 SQUARE = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]  # 36 pixels.
 
 
-def make_index(shown, **annotation_fields):
-    """An index of images 1, 2, ... from what each shows: (category, fields) pairs."""
+def make_index(shown, licenses=(), **annotation_fields):
+    """An index of images 1, 2, ... from what each shows: (category, fields) pairs.
+
+    Each has the licence at its place in `licenses`, and none if that is None.
+    """
     annotations = []
     for image_id, objects in enumerate(shown, start=1):
         for each in objects:
@@ -41,7 +44,15 @@ def make_index(shown, **annotation_fields):
         {"id": id, "file_name": f"{id}.jpg", "height": 20, "width": 30}
         for id in range(1, len(shown) + 1)
     ]
-    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    for image, license in zip(images, licenses, strict=False):
+        image |= {} if license is None else {"license": license}
+    table = [{"id": 1, "name": "NC"}, {"id": 4, "name": "Attribution", "url": "http:"}]
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": CATEGORIES,
+        "licenses": table,
+    }
     return InstancesIndex(json.dumps(content).encode(), origin="test.json")
 
 
@@ -185,3 +196,56 @@ def test_two_annotations_of_one_id_are_both_drawn():
     index = make_index([[CAT, CAT]], id=5)
     (record,) = select(index, Choice()).records
     assert len(record.annotations) == 2
+
+
+def test_only_images_of_the_licences_are_taken():
+    """Also as negatives, look-alikes among them."""
+    index = make_index([[CAT], [CAT], [DOG], [DOG], [], []], [4, 1, 1, 4, 4, 1])
+    selection = select(index, Choice(licenses=[4]))
+    assert ids(selection) == [1]
+    assert selection.omitted.left_out == {
+        "have none of the licences": 3,
+        "show none of the categories": 2,
+    }
+    assert ids(select(index, Choice(licenses=[1, 4]))) == [1, 2]
+    negatives = Choice(licenses=[4], negatives=9, negatives_like=["dog"])
+    assert ids(select(index, negatives)) == [1, 4, 5]
+    one = Choice(licenses=[4], negatives=1, negatives_like=["dog"])
+    assert ids(select(index, one)) == [1, 4]
+
+
+def test_without_licences_asked_for_nothing_is_read_of_them():
+    index = make_index([[CAT], [CAT], [CAT]], [None, "CC BY", [4]])
+    assert ids(select(index, Choice())) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("license", [None, "4", 4.0, True])
+def test_an_image_without_a_licence_stops_or_is_counted(license):
+    index = make_index([[CAT], [CAT], [DOG]], [4, license, license])
+    fault = f"image 2 has no licence number, but {license!r}"
+    with pytest.raises(CocoDataError, match=f"test.json: {fault}.*any licence"):
+        select(index, Choice(licenses=[4]))
+    selection = select(index, Choice(licenses=[4], on_invalid="omit"))
+    assert ids(selection) == [1]
+    # That of the dog concerns nobody, unless it could be a negative.
+    assert selection.omitted.invalid == [(2, fault)]
+    assert selection.omitted.left_out == {"have none of the licences": 1}
+    negatives = Choice(licenses=[4], on_invalid="omit", negatives=1)
+    assert [id for id, _ in select(index, negatives).omitted.invalid] == [2, 3]
+
+
+def test_unknown_licences():
+    index = make_index([[CAT]], [4])
+    fault = r"Unknown licence 9 in test.json. It lists 1 \(NC\), 4 \(Attribution\)"
+    with pytest.raises(CocoDataError, match=fault):
+        select(index, Choice(licenses=[4, 9]))
+    content = {"images": [], "annotations": [], "categories": CATEGORIES}
+    for table, fault in [
+        ({}, "Unknown licence 4 in test.json. It lists none"),
+        ({"licenses": [{"name": "mine"}]}, "`licenses` is no list.*`id`.*Correct it"),
+        ({"licenses": "CC BY"}, "`licenses` is no list of licences"),
+    ]:
+        index = InstancesIndex(json.dumps(content | table).encode(), origin="test.json")
+        select(index, Choice())
+        with pytest.raises(CocoDataError, match=fault):
+            select(index, Choice(licenses=[4]))

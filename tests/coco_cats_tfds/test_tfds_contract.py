@@ -25,6 +25,7 @@ class EveryOption(Builder):
             categories=["animal"],
             negatives=0.25,
             negatives_like=["dog"],
+            licenses=[1],
             min_area=4,
             crowd="foreground",
             on_invalid="omit",

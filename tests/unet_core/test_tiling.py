@@ -158,20 +158,26 @@ def test_tiles_equal_the_whole_pass_on_a_trained_net(padding):
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_flips_are_the_mean_over_the_mirror_images(padding):
+@pytest.mark.parametrize(("flips", "downs"), [(True, (1, -1)), ("horizontal", (1,))])
+def test_flips_are_the_mean_over_the_mirror_images(padding, flips, downs):
     model, image = random_model(2, padding), random_image(150, 201)
     expected = np.mean(
         [
             predict_image(model, image[::down, ::right])[::down, ::right]
-            for down in (1, -1)
+            for down in downs
             for right in (1, -1)
         ],
         axis=0,
     )
-    found = predict_image(model, image, flips=True)
+    found = predict_image(model, image, flips=flips)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - predict_image(model, image)).max() > 1e-3
-    assert_tiles_agree(model, image, sizes=(100,), flips=True)
+    assert_tiles_agree(model, image, sizes=(100,), flips=flips)
+
+
+def test_flips_that_there_are_not():
+    with pytest.raises(ValueError, match="or \"horizontal\". Received: 'vertical'"):
+        TiledPredictor(random_model(1), flips="vertical")
 
 
 def test_progress_counts_tiles_and_ends_with_all():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,9 @@ import tensorflow as tf
 import yaml
 from pycocotools import mask as coco_mask
 
+from unet_train import Predictor
 from unet_train.cli import COMMANDS, main, with_true
+from unet_train.runs.load import load_trained
 from unet_train.scoring.counts import ImageCounts
 
 SMALL = [
@@ -78,6 +81,114 @@ def test_evaluate_with_another_threshold(run_dir, tmp_path, capsys):
     for threshold in (0, 1.5):
         assert main([*arguments, f"--threshold={threshold}"]) == 2
         assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_flips(run_dir, tmp_path, capsys):
+    """The mean with the mirrored photo, in pictures as in scores; `compare` says so."""
+    photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    for name, flipped in (("here", photo), ("there", photo[:, ::-1])):
+        PIL.Image.fromarray(flipped).save(tmp_path / f"{name}.png")
+    found = {}
+    for flips in ([], ["--flips"]):
+        output = tmp_path / f"out{len(flips)}"
+        photos = [str(tmp_path / "here.png"), str(tmp_path / "there.png")]
+        arguments = [*photos, "--output", str(output), "--pictures", "probability"]
+        assert main(["predict", f"--run_dir={run_dir}", *flips, *arguments]) == 0
+        here, there = (
+            np.asarray(PIL.Image.open(output / f"{name}_probability.png")).astype(float)
+            for name in ("here", "there")
+        )
+        found[len(flips)] = np.abs(here - there[:, ::-1]).max()
+        arguments = [f"--run_dir={run_dir}", "--json", f"--output={output}", *flips]
+        assert main(["evaluate", *arguments]) == 0
+    plain, both = (
+        json.loads((tmp_path / name / "metrics.json").read_text())
+        for name in ("out0", "out1")
+    )
+    assert found[1] <= 1 < found[0]
+    assert (plain["flips"], both["flips"]) == (False, True)
+    assert plain["average_precision"] != both["average_precision"]
+    assert "mean with the mirror" in (tmp_path / "out1" / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "out0"), str(tmp_path / "out1")]) == 0
+    assert capsys.readouterr().out.count("(--flips)") == 1
+
+
+@pytest.fixture
+def model_dir(run_dir, tmp_path):
+    """A published model: three files of a run."""
+    folder = tmp_path / "models" / "discs"
+    folder.mkdir(parents=True)
+    for name in ("model.keras", "config.yaml", "metrics.json"):
+        shutil.copy(run_dir / name, folder)
+    return folder
+
+
+def test_a_published_model_is_as_a_run(run_dir, model_dir, tmp_path, capsys):
+    photo = tmp_path / "a.png"
+    values = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    PIL.Image.fromarray(values).save(photo)
+    masks, scores = [], []
+    for number, source in enumerate(
+        (
+            f"--run_dir={run_dir}",
+            f"--model={model_dir}",
+            f"--run_dir={model_dir}",
+            f"--model={model_dir / 'model.keras'}",
+        )
+    ):
+        output = tmp_path / f"found{number}"
+        assert main(["predict", source, str(photo), "--output", str(output)]) == 0
+        masks.append((output / "a_mask.png").read_bytes())
+        capsys.readouterr()
+        assert main(["evaluate", source, "--json"]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert len(set(masks)) == 1
+    assert {each["iou"] for each in scores} == {scores[0]["iou"]}
+    assert scores[1]["run"] == str(model_dir)
+    assert (model_dir / "evaluation" / "report.html").exists()
+    export = ["export", f"--model={model_dir}", "--formats", "keras", "--name=disc"]
+    assert main([*export, f"--output={tmp_path / 'out'}"]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{scores[0]['iou']:.4g}" in card
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
+def test_a_run_or_a_model_but_not_both(run_dir, model_dir, capsys, command):
+    more = [] if command == "evaluate" else [f"--output={model_dir / 'out'}"]
+    if command == "predict":
+        PIL.Image.new("RGB", (30, 30)).save(model_dir / "a.png")
+        more.append(str(model_dir / "a.png"))
+    assert main([command, *more]) == 2
+    assert "Give --run_dir, the folder of a run, or --model" in one_line(capsys)
+    both = [f"--run_dir={run_dir}", f"--model={model_dir}"]
+    assert main([command, *both, *more]) == 2
+    assert "--model: not allowed with argument --run_dir" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("missing", "fault"),
+    [
+        ("config.yaml", "is not the folder of a run.*a published model with the"),
+        ("metrics.json", "metrics.json does not tell the threshold.*published model"),
+        ("model.keras", "model.keras"),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "model.keras"])
+def test_a_model_that_lacks_a_file(model_dir, missing, fault, name):
+    (model_dir / missing).unlink()
+    with pytest.raises(ValueError, match=fault):
+        Predictor.load(model_dir / name)
+
+
+def test_a_model_is_named_by_its_file_where_the_run_went_on(
+    run_dir, tmp_path, data_dir
+):
+    shutil.copytree(run_dir, tmp_path / "run")
+    scores = tmp_path / "run" / "metrics.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "step": 2}))
+    assert load_trained(tmp_path / "run").step == 4  # The checkpoint is later.
+    assert load_trained(tmp_path / "run" / "model.keras").step == 2
 
 
 def test_evaluate_writes_over_no_run(run_dir, capsys):

@@ -1,5 +1,6 @@
 """Prediction at the photo's own resolution, with a network whose answer is known."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -53,6 +54,22 @@ def test_a_pixel_at_the_threshold_is_foreground(bright):
     threshold = float(probability[6, 6])
     assert 0.5 < threshold < 1
     assert Predictor(bright, threshold=threshold)(photo)[6, 6]
+
+
+@pytest.mark.parametrize("image_size", [None, 40])
+def test_flips_average_with_the_photo_mirrored_left_to_right(image_size):
+    keras.utils.set_random_seed(4)
+    model = build_unet(UNetConfig(depth=1, base_filters=2, padding="same"))
+    photo = np.random.default_rng(0).integers(0, 256, (40, 70, 3)).astype(np.uint8)
+    plain = Predictor(model, image_size=image_size)
+    mirrored = plain.probabilities(photo[:, ::-1])[:, ::-1]
+    both = Predictor(model, image_size=image_size, flips=True)
+    found, alone = both.probabilities(photo), plain.probabilities(photo)
+    np.testing.assert_allclose(found, (alone + mirrored) / 2, atol=2e-3)
+    assert np.abs(found - alone).max() > 1e-2
+    np.testing.assert_allclose(
+        both.probabilities(photo[:, ::-1])[:, ::-1], found, atol=2e-3
+    )
 
 
 def test_threshold(bright):

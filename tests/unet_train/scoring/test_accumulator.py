@@ -50,6 +50,24 @@ def test_the_loss_is_a_mean_over_all_images_together(images):
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
     assert list(found) == ["loss", "iou", "dice", "precision", "recall"]
     assert "loss" not in MaskScores(0.5).result()
+
+
+def test_the_false_area_is_that_of_an_evaluation(images):
+    examples, predictions = images
+    every, some = [], []
+    for number, example in enumerate(examples):
+        mask = np.where(example.mask == 1, 0, example.mask).astype(np.uint8)
+        blank = Example(example.image, mask, example.id)
+        every.append(example)
+        some.append(blank if number % 2 else example)
+    found = evaluate(Known(predictions), some, MaskScores(0.5))
+    expected = evaluate(Known(predictions), some, Evaluation(0.5))["false_area"]
+    assert 0 < found["false_area"] == pytest.approx(expected)
+    assert list(found) == ["iou", "dice", "precision", "recall", "false_area"]
+    assert "false_area" not in evaluate(Known(predictions), every, MaskScores(0.5))
+
+
+def test_the_loss_of_nothing():
     assert MaskScores(0.5, summed).result()["loss"] == 0
 
 
@@ -58,6 +76,8 @@ def test_the_loss_is_a_mean_over_all_images_together(images):
 )
 def test_parts_merge_to_the_whole(images, make):
     whole, first, second = make(), make(), make()
+    for number in (1, 3):
+        images[0][number].mask[images[0][number].mask == 1] = 0
     for number, (example, values) in enumerate(zip(*images, strict=True)):
         whole.add(example, values)
         (first if number < 2 else second).add(example, values)
@@ -90,6 +110,7 @@ def test_a_pixel_at_the_threshold_is_foreground():
         ("error", "max", Monitor("error", "max")),
         ("loss", None, Monitor("loss", "min")),
         ("edge_loss", None, Monitor("edge_loss", "min")),
+        ("false_area", None, Monitor("false_area", "min")),
         ("iou", None, Monitor("iou", "max")),
         ("iou", "min", Monitor("iou", "min")),
     ],

@@ -1,5 +1,6 @@
 """Scores of images and their intervals, against plain loops and scikit-learn."""
 
+import html
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ from unet_train.scoring.evaluation import (
     average_precision,
     boundary_counts,
 )
-from unet_train.scoring.report import write_metrics, write_report
+from unet_train.scoring.report import rows_of, write_metrics, write_report
 
 ABOUT = {
     "run": "runs/<a>", "weights": "last", "step": 7, "dataset": "discs",
@@ -311,6 +312,77 @@ def test_false_area_is_a_mean_over_images():
         example = Example(np.zeros((side, side, 3), np.uint8), mask)
         evaluation.add(example, found.reshape(side, side))
     assert evaluation.scores()["false_area"] == 0.25  # Of 0.5 and 0.
+
+
+def some_without_foreground(count=12):
+    """Every other one has none; of some of these much is found."""
+    images = make_images(count)
+    for i in range(0, count, 2):
+        images[i] = (np.where(images[i][0] == 1, 0, images[i][0]), images[i][1])
+    return images
+
+
+def test_the_interval_of_the_false_area_against_drawing_one_by_one():
+    evaluation = evaluate(some_without_foreground())
+    rng = np.random.default_rng(5)
+    shares = [
+        image.false_positives / (image.false_positives + image.true_negatives)
+        for image in evaluation.images
+        if not image.foreground
+    ]
+    samples = []
+    for _ in range(400):
+        drawn = rng.integers(0, 12, 12)
+        samples.append(np.mean([shares[i // 2] for i in drawn if i % 2 == 0]))
+    low, high = evaluation.intervals()["false_area"]
+    expected = np.nanquantile(samples, [0.025, 0.975])
+    width = expected[1] - expected[0]
+    assert np.abs(np.array([low, high]) - expected).max() < 0.25 * width
+    assert low < evaluation.scores()["false_area"] < high
+    assert "false_area" not in evaluate(make_images(4)).intervals()
+
+
+def test_the_false_area_stands_beside_the_iou(tmp_path):
+    evaluation = write(tmp_path, some_without_foreground())
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    names = [name for name, *_ in rows_of(record)]
+    assert names[:2] == ["iou", "false_area"]
+    low, high = record["intervals"]["false_area"]
+    page = (tmp_path / "report.html").read_text()
+    assert f"{low:.3f} to {high:.3f}" in page[page.index("<td>false_area") :]
+    shown = page[page.index("Most found where there is nothing") :]
+    blank = [image for image in evaluation.images if not image.foreground]
+    shares = {
+        image.name: image.false_positives
+        / (image.false_positives + image.true_negatives)
+        for image in blank
+    }
+    worst = sorted(shares, key=shares.get)[::-1][:3]
+    captions = [
+        f"{html.escape(name)}: truth, prediction; {shares[name]:.1%} of it found"
+        for name in worst
+    ]
+    assert [shown.index(caption) for caption in captions] == sorted(
+        shown.index(caption) for caption in captions
+    )
+    assert shown.count("<figure>") == 3
+
+
+def test_comparison_of_false_areas(tmp_path):
+    images = some_without_foreground()
+    less = [
+        (m, np.where((m == 0) & (p < 0.6), 0.1, p).astype(np.float32))
+        for m, p in images
+    ]
+    first = write(tmp_path / "a", images).scores()["false_area"]
+    second = write(tmp_path / "b", less).scores()["false_area"]
+    rows = compare([read_evaluation(tmp_path / name) for name in ("a", "b")])
+    row = {row.score: row for row in rows}["false_area"]
+    assert row.values == [pytest.approx(first), pytest.approx(second)]
+    assert row.intervals[1][0] < second - first < row.intervals[1][1] < 0
+    write(tmp_path / "c", make_images(4))
+    rows = compare([read_evaluation(tmp_path / "c")] * 2)
+    assert "false_area" not in {row.score for row in rows}
 
 
 def test_comparison_is_paired(tmp_path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unet_train import Predictor, SegmentationData, Trainer
-from unet_train.runs.load import load_trained
+from unet_train.callbacks import BestModels, Progress
+from unet_train.runs.load import best_folder, load_trained
 from unet_train.scoring.counts import ThresholdCounts
 
 
@@ -110,3 +111,25 @@ def test_the_users_own_comes_first(trained, tmp_path, make_task, make_data):
 def test_without_held_out_images_it_is_a_half(tmp_path, make_task, make_data):
     scores = Trainer(tmp_path, max_steps=1).fit(make_task(), make_data(holdout=0))
     assert scores["threshold"] == 0.5
+
+
+def test_images_without_foreground_are_scored_in_every_place(
+    make_task, make_data, tmp_path, capsys
+):
+    """Metrics, progress and the best model, which finds the least on them."""
+    data = make_data(foreground=[7], background=[0, 1])
+    callbacks = [Progress(), BestModels(monitor="false_area", keep=9)]
+    trainer = Trainer(
+        tmp_path / "run", callbacks=callbacks, max_steps=4, eval_every_steps=2
+    )
+    trainer.fit(make_task(threshold=0.5), data)
+    record = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"false_area {record['false_area']:.3f}" in printed
+    saved = [
+        json.loads(path.read_text())
+        for path in (tmp_path / "run" / "best").glob("*/metrics.json")
+    ]
+    assert [each["mode"] for each in saved] == ["min", "min"]
+    least = min(saved, key=lambda each: each["false_area"])
+    assert best_folder(tmp_path / "run").name == f"step_{least['step']:08d}"

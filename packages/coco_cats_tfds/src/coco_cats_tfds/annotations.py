@@ -19,7 +19,7 @@ import mmap
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from etils import epath
@@ -33,12 +33,17 @@ ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """One entry of `images`. Height and width are in pixels."""
+    """One entry of `images`. Height and width are in pixels.
+
+    `license` is the number of an entry of `licenses`; other files may have none, or
+    something else.
+    """
 
     id: ImageId
     file_name: str
     height: Side
     width: Side
+    license: Any = None
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
@@ -63,10 +68,19 @@ class Category(msgspec.Struct, frozen=True):
     supercategory: str = ""
 
 
+class License(msgspec.Struct, frozen=True):
+    """One entry of `licenses`."""
+
+    id: int
+    name: str = ""
+
+
 class _Instances(msgspec.Struct):
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+    # Decoded where licences are asked for: in many files it is not what it should be.
+    licenses: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +138,7 @@ class InstancesIndex:
                     " id of its own."
                 )
         self.annotations = instances.annotations
+        self._licenses = instances.licenses
         self.images = {image.id: image for image in instances.images}
         if len(self.images) != len(instances.images):
             times = Counter(image.id for image in instances.images)
@@ -161,6 +176,30 @@ class InstancesIndex:
           CocoDataError: A name is not in the file; the text gives the nearest ones.
         """
         return find_categories(names, self.categories, origin=self.origin)
+
+    def check_licenses(self, numbers: Iterable[int]) -> None:
+        """Refuses licence numbers that the file does not list.
+
+        Raises:
+          CocoDataError: A number is not in the file; the text gives those that are.
+        """
+        unknown = set(numbers)
+        if not unknown:
+            return
+        try:
+            listed = msgspec.json.decode(self._licenses, type=list[License])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise CocoDataError(
+                f"{self.origin}: `licenses` is no list of licences: {error}. Correct"
+                " it, or choose images of any licence (`licenses` [])."
+            ) from error
+        unknown -= {each.id for each in listed}
+        if unknown:
+            names = ", ".join(f"{each.id} ({each.name})" for each in listed)
+            raise CocoDataError(
+                f"Unknown licence {min(unknown)} in {self.origin}. It lists"
+                f" {names or 'none'}."
+            )
 
     def by_image(self, category_ids: Collection[int]) -> dict[int, list[Annotation]]:
         """The annotations of these categories, in file order, by image id."""

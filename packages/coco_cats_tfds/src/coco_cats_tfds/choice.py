@@ -35,10 +35,13 @@ class Choice:
         are chosen by a hash of the image id, so a larger share keeps all of a smaller.
       negatives_like: Names of look-alikes, e.g. `["dog", "teddy bear"]`: images that
         show one of these are preferred as negatives.
+      licenses: Numbers of the licences (COCO's `license` of an image, 4 being CC BY)
+        that images may have, negatives too; those with another one are left out. Empty
+        takes all images.
       on_invalid: What a record that cannot be trusted does (an image that is missing,
-        damaged or of another size than recorded; a segmentation that does not decode;
-        an annotation of an unknown image or category): "stop" the build, or "omit"
-        the image, counted and named.
+        damaged or of another size than recorded, or without a licence where `licenses`
+        asks for some; a segmentation that does not decode; an annotation of an unknown
+        image or category): "stop" the build, or "omit" the image, counted and named.
     """
 
     categories: Sequence[str] = ("cat",)
@@ -46,6 +49,7 @@ class Choice:
     min_area: float = 0.0
     negatives: float = 0.0
     negatives_like: Sequence[str] = ()
+    licenses: Sequence[int] = ()
     on_invalid: InvalidRule = "stop"
 
     def __post_init__(self) -> None:
@@ -61,6 +65,7 @@ class Choice:
                 ' ["cat", "dog"]. Received: []'
             )
         self.negatives_like = _names("negatives_like", self.negatives_like)
+        self.licenses = _numbers("licenses", self.licenses)
         for field, allowed in (("crowd", CROWD_RULES), ("on_invalid", INVALID_RULES)):
             value = getattr(self, field)
             if value not in allowed:
@@ -96,6 +101,15 @@ class Choice:
             for name, value in values.items()
         }
 
+    def is_recorded_as(self, record: Any) -> bool:
+        """Whether a record of `as_json`, of any version, is of this choice.
+
+        A field that the version did not know yet counts as its default.
+        """
+        if not isinstance(record, dict):
+            return False
+        return {**Choice().as_json(), **record} == self.as_json()
+
 
 _FIELDS = dataclasses.fields(Choice)
 
@@ -110,3 +124,13 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
         if not isinstance(name, str):
             raise CocoDataError(f"`{field}` holds {name!r}, which is not a name.")
     return tuple(value)
+
+
+def _numbers(field: str, value: Any) -> tuple[int, ...]:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if not is_list or any(type(each) is not int for each in value):
+        raise CocoDataError(
+            f"`{field}` must be a list of COCO's licence numbers, e.g. [4, 5] for CC BY"
+            f" and CC BY-SA. Received: {value!r}"
+        )
+    return tuple(sorted(set(value)))

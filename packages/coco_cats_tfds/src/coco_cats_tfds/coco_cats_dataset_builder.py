@@ -105,12 +105,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._counts: dict[str, Counts] = {}
 
     def _check_choice(self) -> None:
-        built = self.info.metadata.get("choice")
-        wanted = self.builder_config.as_json()
-        if self.is_prepared() and built != wanted:
+        built, wanted = self.info.metadata.get("choice"), self.builder_config.choice
+        if self.is_prepared() and not wanted.is_recorded_as(built):
             raise CocoDataError(
-                f"{self.data_path} was built with {built}, not with {wanted}. Give this"
-                " configuration another name, or build with --overwrite."
+                f"{self.data_path} was built with {built}, not with"
+                f" {wanted.as_json()}. Give this configuration another name, or build"
+                " with --overwrite."
             )
 
     def _info(self) -> tfds.core.DatasetInfo:

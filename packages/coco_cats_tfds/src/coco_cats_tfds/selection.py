@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -43,9 +43,11 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
       choice: What is wanted.
 
     Raises:
-      CocoDataError: A category is unknown, or an annotation belongs to no image or has
-        no category of the file (with `on_invalid` "omit" it is counted instead).
+      CocoDataError: A category or a licence is unknown, or an annotation belongs to no
+        image or has no category of the file, or an image has no licence where some are
+        asked for (with `on_invalid` "omit" these are counted instead).
     """
+    index.check_licenses(choice.licenses)
     wanted = index.category_ids(choice.categories)
     like = index.category_ids(choice.negatives_like)
     counts = Counts()
@@ -60,22 +62,24 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
             )
         counts.invalid.append((None, fault))
 
+    images = _licensed(index, choice, showing, counts)
     records = []
     for image_id, shown in showing.items():
-        if image_id not in index.images:
-            continue  # Counted among the strays.
-        record = _split_by_area(index.images[image_id], shown, choice)
+        if image_id not in images:
+            continue  # Counted among the strays, or by its licence.
+        record = _split_by_area(images[image_id], shown, choice)
         if reason := _reason_to_leave_out(record, choice):
             counts.left_out[reason] += 1
         else:
             records.append(record)
     count = round(len(records) * choice.negatives)
-    negatives = _negatives(index, showing.keys() | doubtful, like, count)
+    others = images.keys() - showing.keys()
+    candidates = (images[image_id] for image_id in others - doubtful)
+    negatives = _negatives(index, candidates, like, count)
     counts.negatives_lacking = count - len(negatives)
     records += negatives
-    others = len(index.images) - len(records) - counts.left_out.total()
-    if others:
-        counts.left_out["show none of the categories"] = others
+    if len(others) > len(negatives):
+        counts.left_out["show none of the categories"] = len(others) - len(negatives)
     records.sort(key=lambda record: record.image.id)
     return Selection([_detached(record) for record in records], counts)
 
@@ -101,6 +105,31 @@ def _strays(
                 f"annotation {stray.id} belongs to image {image_id}, which the file"
                 " does not list",
             )
+
+
+def _licensed(
+    index: InstancesIndex, choice: Choice, showing: Collection[int], counts: Counts
+) -> dict[int, Image]:
+    """The images with a licence that was asked for; counts the others."""
+    if not choice.licenses:
+        return index.images
+    found = {}
+    for image in index.images.values():
+        is_wanted = image.id in showing or choice.negatives > 0
+        if type(image.license) is int and image.license in choice.licenses:
+            found[image.id] = image
+        elif type(image.license) is int or not is_wanted:
+            counts.left_out["have none of the licences"] += 1
+        else:
+            fault = f"image {image.id} has no licence number, but {image.license!r}"
+            if choice.on_invalid == "stop":
+                raise CocoDataError(
+                    f"{index.origin}: {fault}. Complete the file, build with"
+                    ' `"on_invalid": "omit"`, or choose images of any licence'
+                    " (`licenses` [])."
+                )
+            counts.invalid.append((image.id, fault))
+    return found
 
 
 def _split_by_area(
@@ -136,17 +165,20 @@ def _reason_to_leave_out(record: ImageRecord, choice: Choice) -> str | None:
 
 
 def _negatives(
-    index: InstancesIndex, showing: Collection[int], like: Collection[int], count: int
+    index: InstancesIndex,
+    candidates: Iterable[Image],
+    like: Collection[int],
+    count: int,
 ) -> list[ImageRecord]:
-    """`count` images that show no category, look-alikes first, else by hash of id."""
+    """`count` of the candidates, look-alikes first, else by hash of id."""
     if not count:
         return []
     look_alikes = index.by_image(like)
     order = sorted(
-        index.images.keys() - showing,
-        key=lambda image_id: (image_id not in look_alikes, _hash(image_id), image_id),
+        candidates,
+        key=lambda image: (image.id not in look_alikes, _hash(image.id), image.id),
     )
-    return [ImageRecord(index.images[image_id]) for image_id in order[:count]]
+    return [ImageRecord(image) for image in order[:count]]
 
 
 def _hash(image_id: int) -> bytes:

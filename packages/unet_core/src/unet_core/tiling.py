@@ -28,6 +28,7 @@ from unet_core.reading import read_geometry
 from unet_core.tile_plan import Span, TilePlan, TilePlanner
 
 TileSize = int | None | Literal["auto"]
+Flips = bool | Literal["horizontal"]
 
 MEMORY_BUDGET = 3 * 1024**3
 """Bytes that one pass through the network may take unless told otherwise: 3 GiB."""
@@ -45,7 +46,7 @@ def predict_image(
     image: npt.NDArray[np.uint8],
     *,
     tile_size: TileSize = "auto",
-    flips: bool = False,
+    flips: Flips = False,
     memory_budget: float = MEMORY_BUDGET,
     out: npt.NDArray[np.float32] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -61,8 +62,9 @@ def predict_image(
         the memory that it takes; None for one pass over the whole image; "auto" for one
         pass where `memory_budget` allows it, since that is cheapest, else the tiles of
         least work that keep within it.
-      flips: Averages the predictions of the image and of its mirror images (left to
-        right, upside down, both), at four times the cost.
+      flips: True averages the predictions of the image and of its mirror images (left
+        to right, upside down, both), at four times the cost; "horizontal" those of the
+        image and of the one mirrored left to right, at twice the cost.
       memory_budget: Bytes that a pass may take; image and result come on top.
       out: float32 [H, W, classes] to write into, tile by tile; a `numpy.memmap` serves
         for results larger than memory.
@@ -95,7 +97,7 @@ class TiledPredictor:
         model: keras.Model,
         *,
         tile_size: TileSize = "auto",
-        flips: bool = False,
+        flips: Flips = False,
         memory_budget: float = MEMORY_BUDGET,
     ) -> None:
         """Compiles nothing yet; arguments as for `predict_image`."""
@@ -104,7 +106,7 @@ class TiledPredictor:
         logits = model.outputs[0]
         self._channels: int = model.inputs[0].shape[-1]
         self._classes: int = logits.shape[-1]
-        self._flips = flips
+        self._turns = _check_flips(flips)
         self._bytes_a_pixel = _bytes_a_pixel(model, self.geometry)
         self._pixels_a_pass = _check_budget(memory_budget) // self._bytes_a_pixel
         self._planner = TilePlanner(self.geometry)
@@ -136,7 +138,7 @@ class TiledPredictor:
                 f"`out` must be a float32 array {shape}. Received {_described(out)}."
             )
         plan = self._plan(*image.shape[:2])
-        turns = list(_mirrors(image, out)) if self._flips else [(image, out)]
+        turns = list(itertools.islice(_mirrors(image, out), self._turns))
         done, total = 0, len(turns) * plan.count
         for turn, (source, target) in enumerate(turns):
             for batch in self._batches(plan):
@@ -151,7 +153,7 @@ class TiledPredictor:
                 done += len(batch)
                 if progress:
                     progress(done, total)
-        if self._flips:
+        if len(turns) > 1:
             out /= len(turns)
         return out
 
@@ -277,6 +279,16 @@ def _check_budget(memory_budget: float) -> int:
     return int(min(memory_budget, 2**62))
 
 
+def _check_flips(flips: Flips) -> int:
+    """How many of `_mirrors` to average."""
+    turns = {False: 1, "horizontal": 2, True: 4}
+    if flips not in list(turns):
+        raise ValueError(
+            f'`flips` must be False, True or "horizontal". Received: {flips!r}'
+        )
+    return turns[flips]
+
+
 def _bytes_a_pixel(model: keras.Model, geometry: Geometry) -> int:
     """Memory of a pass for each pixel of its input."""
     layers = list(model._flatten_layers(include_self=False, recursive=True))
@@ -309,6 +321,6 @@ def _mirrored(start: int, count: int, size: int) -> npt.NDArray[np.intp]:
 def _mirrors(
     image: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
-    """The image and its three mirror images, each with a view to write into."""
+    """The image, left to right, upside down, both, each with a view to write into."""
     for turn in itertools.product((slice(None), slice(None, None, -1)), repeat=2):
         yield image[turn], out[turn]

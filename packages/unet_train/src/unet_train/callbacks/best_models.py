@@ -24,7 +24,8 @@ class BestModels(Callback):
       monitor: The score, such as "iou" or "loss"; None takes the task's own.
       keep: How many to keep.
       mode: Whether the largest is best ("max") or the least ("min"); None knows it of
-        the task's score and of a loss, and takes the largest of any other.
+        the task's score, of a loss and of "false_area", and takes the largest of any
+        other.
     """
 
     def __init__(

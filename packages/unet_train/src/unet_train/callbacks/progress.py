@@ -42,9 +42,9 @@ class Progress(Callback):
 
     def on_fit_start(self, run: Run) -> None:
         """Says where the run takes place and from which step it goes on."""
-        begun = f"from step {run.step}" if run.step else "from the start"
+        begun = f"step {run.step}" if run.step else run.origin
         self._console.print(
-            f"{run.place}; {begun}; run folder {run.directory}", soft_wrap=True
+            f"{run.place}; from {begun}; run folder {run.directory}", soft_wrap=True
         )
         from unet_train.flops import matrix_product_gflops, train_gflop
 

@@ -33,14 +33,18 @@ def run(options: jsonargparse.Namespace) -> int:
             f"One run has nothing to be compared with. Received: {options.runs[0]}."
             " Give two or more."
         )
-    rows = compare([read_evaluation(run) for run in options.runs])
+    records = [read_evaluation(run) for run in options.runs]
+    rows = compare(records)
     if options.json:
         print(json.dumps({row.score: dataclasses.asdict(row) for row in rows}))
         return 0
     import rich.console
     import rich.table
 
-    table = rich.table.Table("score", *options.runs)
+    flips = [" (--flips)" if record.get("flips") else "" for record in records]
+    table = rich.table.Table(
+        "score", *map("".join, zip(options.runs, flips, strict=True))
+    )
     for row in rows:
         cells = [f"{row.values[0]:.3f}"]
         for value, difference, (low, high) in zip(

@@ -50,7 +50,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     # They are part of a configuration for `fit`, and have nothing to do here.
-    for name in ("--callbacks", "--resume"):
+    for name in ("--callbacks", "--resume", "--init_from"):
         doctor.add_argument(name, type=Any, default=None, help="left aside")
     doctor.set_defaults(_defaults_of_run(arguments))
     return doctor

@@ -10,7 +10,12 @@ from typing import Any
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments, run_dir_in
+from unet_train.commands.shared import (
+    add_flips_argument,
+    add_run_arguments,
+    run_dir_in,
+    run_of,
+)
 from unet_train.options import DataOptions
 
 HELP = "score a run on a split"
@@ -25,6 +30,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         )
     )
     add_run_arguments(evaluate)
+    add_flips_argument(evaluate)
     evaluate.add_argument(
         "--split",
         type=str | None,
@@ -35,11 +41,11 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         "--output",
         type=str | None,
         default=None,
-        help="folder to write to; RUN_DIR/evaluation if none is given",
+        help="folder to write to; `evaluation` in that of the run if none is given",
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_class_arguments(DataOptions, "data")
-    run_dir = run_dir_in(arguments, "evaluate")
+    run_dir = run_dir_in(arguments, "evaluate", "--model")
     if run_dir is not None:
         from unet_train.runs.folder import read_config
 
@@ -52,24 +58,26 @@ def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
     from unet_train.data.source import SegmentationData
     from unet_train.inference.predictor import Predictor
-    from unet_train.runs.folder import CONFIG, METRICS
+    from unet_train.runs.folder import CONFIG, METRICS, folder_of
     from unet_train.runs.load import load_trained
     from unet_train.scoring import report
     from unet_train.scoring.evaluation import Evaluation
     from unet_train.training.devices import let_gpus_grow
 
     let_gpus_grow()
-    trained = load_trained(options.run_dir, options.weights)
+    run_dir = run_of(options)
+    trained = load_trained(run_dir, options.weights)
     predictor = Predictor(
         trained.model,
         image_size=options.data.image_size,
         threshold=(
             trained.threshold if options.threshold is None else options.threshold
         ),
+        flips=options.flips,
     )
     data = SegmentationData(**options.data.as_dict())
     split = options.split or data.options.eval_split
-    default = pathlib.Path(options.run_dir) / report.FOLDER
+    default = folder_of(run_dir) / report.FOLDER
     folder = pathlib.Path(options.output or default)
     if (folder / CONFIG).exists():
         raise ValueError(
@@ -83,12 +91,13 @@ def run(options: jsonargparse.Namespace) -> int:
             " pixel in them. Choose another --split, or correct --data.ignored."
         )
     about = {
-        "run": options.run_dir,
+        "run": run_dir,
         "weights": options.weights,
         "step": trained.step,
         "dataset": data.options.name,
         "split": split,
         "threshold_from": _threshold_from(options),
+        "flips": options.flips,
     }
     record = report.write_metrics(folder, evaluation, about)
     examples_at = functools.partial(data.examples_at, split)
@@ -96,7 +105,7 @@ def run(options: jsonargparse.Namespace) -> int:
     if options.json:
         print(json.dumps(record))
     else:
-        _print_table(record, title=f"{options.run_dir} on {split}")
+        _print_table(record, title=f"{run_dir} on {split}")
         print(f"{page}")
     return 0
 
@@ -107,7 +116,7 @@ def _threshold_from(options: jsonargparse.Namespace) -> str:
 
     if options.threshold is not None:
         return "given with --threshold"
-    config = read_config(options.run_dir)
+    config = read_config(run_of(options))
     is_chosen = config["task"]["threshold"] is None and config["data"]["holdout"]
     return "chosen on held-out training images" if is_chosen else "set for the run"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments
+from unet_train.commands.shared import add_run_arguments, run_of
 from unet_train.export import DEFAULT_FORMATS, Format
 
 HELP = "SavedModel, .keras, ONNX, LiteRT, and a model card"
@@ -63,7 +63,7 @@ def run(options: jsonargparse.Namespace) -> int:
     # An export computes little, and other runtimes are compared on the CPU.
     tf.config.set_visible_devices([], "GPU")
     parity = export(
-        options.run_dir,
+        run_of(options),
         options.output,
         weights=options.weights,
         threshold=options.threshold,

@@ -9,7 +9,11 @@ from typing import Any
 
 import jsonargparse
 
-from unet_train.commands.shared import make_task_and_data, training_parser
+from unet_train.commands.shared import (
+    add_init_from,
+    make_task_and_data,
+    training_parser,
+)
 from unet_train.options import TrainerOptions
 
 HELP = "try learning rates before training"
@@ -24,6 +28,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     find_lr.add_argument("--highest", type=float, default=1.0, help="last rate")
     find_lr.add_argument("--steps", type=int, default=100, help="from first to last")
     find_lr.add_argument("--json", action="store_true", help="print one JSON object")
+    add_init_from(find_lr)
     # They are part of a configuration for `fit`, and have nothing to do here.
     for name in ("--run_dir", "--callbacks", "--resume"):
         find_lr.add_argument(name, type=Any, default=None, help="left aside")
@@ -32,12 +37,15 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Proposes a learning rate."""
+    from unet_train.task.warm_start import start_from
     from unet_train.training.devices import configure
     from unet_train.training.find_lr import find_learning_rate
 
     trainer_options = TrainerOptions(**options.trainer.as_dict())
     configure(dataclasses.replace(trainer_options, strategy="none"))
     task, data = make_task_and_data(options)
+    if options.init_from is not None:
+        start_from(task, options.init_from)
     task.set_precision(trainer_options.precision)
     found = find_learning_rate(
         task,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jsonargparse
 
 from unet_train.commands.shared import (
+    add_init_from,
     make_task_and_data,
     require_folder,
     training_parser,
@@ -33,6 +34,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         action="store_true",
         help="go on from the last checkpoint in the run folder, if there is one",
     )
+    add_init_from(fit)
     fit.add_argument(
         "--callbacks",
         type=list[Callback],
@@ -55,5 +57,7 @@ def run(options: jsonargparse.Namespace) -> int:
     with trainer.scope():
         task, data = make_task_and_data(options)
     config = {key: options.as_dict()[key] for key in ("model", "network", "callbacks")}
-    trainer.fit(task, data, resume=options.resume, config=config)
+    trainer.fit(
+        task, data, resume=options.resume, init_from=options.init_from, config=config
+    )
     return 0

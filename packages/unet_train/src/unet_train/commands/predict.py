@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jsonargparse
 
-from unet_train.commands.shared import add_run_arguments, require_folder
+from unet_train.commands.shared import (
+    add_flips_argument,
+    add_run_arguments,
+    require_folder,
+    run_of,
+)
 
 if TYPE_CHECKING:
     from unet_train.inference.coco_format import CocoWriter
@@ -31,6 +36,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         )
     )
     add_run_arguments(predict)
+    add_flips_argument(predict)
     predict.add_argument(
         "photos",
         type=str,
@@ -84,7 +90,10 @@ def run(options: jsonargparse.Namespace) -> int:
     jobs = find_photos(options.photos, folder, options.pictures)
     writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
-        options.run_dir, options.weights, threshold=options.threshold
+        run_of(options),
+        options.weights,
+        threshold=options.threshold,
+        flips=options.flips,
     )
     folder.mkdir(parents=True, exist_ok=True)
     failures = []

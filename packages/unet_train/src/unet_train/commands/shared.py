@@ -39,6 +39,17 @@ def training_parser(description: str) -> jsonargparse.ArgumentParser:
     return parser
 
 
+def add_init_from(parser: jsonargparse.ArgumentParser) -> None:
+    """Whose weights training starts from."""
+    parser.add_argument(
+        "--init_from",
+        type=str | None,
+        default=None,
+        help="run, folder with model.keras, or .keras file, of which every weight that"
+        " fits is taken at the start",
+    )
+
+
 def make_task_and_data(
     options: jsonargparse.Namespace, model: keras.Model | None = None
 ) -> tuple[SegmentationTask, SegmentationData]:
@@ -58,11 +69,21 @@ def make_task_and_data(
 def add_run_arguments(
     parser: jsonargparse.ArgumentParser, *, required: bool = True
 ) -> None:
-    """Which run, which of its weights, and from which probability on."""
-    kind = str if required else str | None
-    parser.add_argument(
-        "--run_dir", type=kind, required=required, help="folder of a run"
-    )
+    """Which run, which of its weights, and from which probability on.
+
+    Where one is required, a published model does too; `run_of` tells which it is.
+    """
+    if required:
+        names = parser.add_mutually_exclusive_group()
+        names.add_argument("--run_dir", type=str, help="folder of a run")
+        names.add_argument(
+            "--model",
+            type=str,
+            help="folder of a published model (model.keras, config.yaml, metrics.json)"
+            " in place of a run",
+        )
+    else:
+        parser.add_argument("--run_dir", type=str | None, help="folder of a run")
     parser.add_argument(
         "--weights",
         type=Literal["last", "best"],
@@ -75,6 +96,30 @@ def add_run_arguments(
         default=None,
         help="probability from which a pixel is foreground; that of the run if none is"
         " given",
+    )
+
+
+def run_of(options: jsonargparse.Namespace) -> str:
+    """The run, or the published model, that `add_run_arguments` was told.
+
+    Raises:
+      ValueError: Neither.
+    """
+    if options.run_dir is None and options.model is None:
+        raise ValueError(
+            "No run and no model is named. Give --run_dir, the folder of a run, or"
+            " --model, that of a published model."
+        )
+    return str(options.run_dir or options.model)
+
+
+def add_flips_argument(parser: jsonargparse.ArgumentParser) -> None:
+    """Whether the mirror image is predicted too."""
+    parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="average the predictions of the photo and of its mirror image (left to"
+        " right), at twice the cost",
     )
 
 
@@ -103,13 +148,18 @@ def require_folder(option: str, path: str | os.PathLike[str]) -> None:
         )
 
 
-def run_dir_in(arguments: Sequence[str], command: str) -> str | None:
+def run_dir_in(arguments: Sequence[str], command: str, *also: str) -> str | None:
     """The run that a command line of this command names.
 
     Its options are the command's defaults, so it is needed before the line is parsed.
+
+    Args:
+      arguments: The line.
+      command: Of which it may be one.
+      also: Other names of the option `--run_dir`.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run_dir")
+    finder.add_argument("--run_dir", *also)
     if list(arguments[:1]) != [command]:
         return None
     found: str | None = finder.parse_known_args(arguments)[0].run_dir

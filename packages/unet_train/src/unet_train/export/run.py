@@ -48,7 +48,7 @@ def export(
     at all.
 
     Args:
-      run_dir: The folder that `fit` wrote.
+      run_dir: The folder that `fit` wrote, or a published model, as for `Predictor`.
       output: The folder to write; may exist if it is empty.
       weights: "last" or "best".
       threshold: Probability from which a pixel is foreground, in place of the run's.
@@ -162,7 +162,8 @@ def _require_readable(path: str | os.PathLike[str]) -> None:
 
 def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] | None:
     """The scores of these weights, if they have been validated."""
-    folder = load.best_folder(run_dir) if weights == "best" else run_dir
+    folder = run_folder.folder_of(run_dir)
+    folder = load.best_folder(folder) if weights == "best" else folder
     try:
         text = (folder / run_folder.METRICS).read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -29,6 +29,7 @@ class Predictor:
       model: What it predicts with.
       image_size: Longer side in pixels that photos are scaled to; None for none.
       threshold: Probability from which a pixel is foreground.
+      flips: Whether a photo and its mirror image are averaged.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Predictor:
         *,
         image_size: int | None = None,
         threshold: float = 0.5,
+        flips: bool = False,
     ) -> None:
         """Wraps a model.
 
@@ -45,6 +47,8 @@ class Predictor:
           image_size: Longer side in pixels that photos are scaled to for the network;
             None leaves them as they are.
           threshold: Probability from which a pixel is foreground.
+          flips: Average the predictions of the photo and of its mirror image (left to
+            right, as `data.mirror` trains), at twice the cost.
 
         Raises:
           ValueError: The threshold is no probability, or the model takes something else
@@ -63,7 +67,8 @@ class Predictor:
         self.model = model
         self.threshold = threshold
         self.image_size = image_size
-        self._predict = TiledPredictor(model)
+        self.flips = flips
+        self._predict = TiledPredictor(model, flips="horizontal" if flips else False)
 
     @classmethod
     def load(
@@ -72,16 +77,20 @@ class Predictor:
         weights: Weights = "last",
         *,
         threshold: float | None = None,
+        flips: bool = False,
     ) -> Predictor:
         """Loads the model of a run: the finished one, else its last checkpoint.
 
         Args:
-          run_dir: The folder that `fit` wrote.
+          run_dir: The folder that `fit` wrote, or a published model: a folder with
+            `model.keras`, and with `config.yaml` and `metrics.json` of its run, or the
+            path of that `model.keras`.
           weights: "best" takes the model of the best validation in its place.
           threshold: In place of the run's own.
+          flips: As for `Predictor`.
 
         Raises:
-          ValueError: The folder holds no run, or no weights yet.
+          ValueError: The folder holds no run and no model, or no weights yet.
         """
         image_size = read_config(run_dir)["data"]["image_size"]
         trained = load_trained(run_dir, weights)
@@ -89,6 +98,7 @@ class Predictor:
             trained.model,
             image_size=image_size,
             threshold=trained.threshold if threshold is None else threshold,
+            flips=flips,
         )
 
     @property

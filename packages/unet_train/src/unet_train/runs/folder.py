@@ -1,5 +1,7 @@
 """What lies in a run folder: `config.yaml`, checkpoints, `model.keras` and so on.
 
+A published model is such a folder with `model.keras`, `config.yaml` and `metrics.json`.
+
 ```python
 config = read_config("runs/cats")
 ```
@@ -7,6 +9,7 @@ config = read_config("runs/cats")
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -64,13 +67,29 @@ def write_config(
     write_text(run_dir / CONFIG, text)
 
 
+def folder_of(run_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder of a run or of a published model, also of one given by its file."""
+    path = pathlib.Path(run_dir)
+    return path.parent if path.is_file() else path
+
+
+def origin_of(run_dir: str | os.PathLike[str]) -> str | None:
+    """The `init_from` of a run: whose weights it began with, as far as it tells."""
+    with contextlib.suppress(ValueError):
+        return read_config(run_dir).get("init_from")  # type: ignore[return-value]
+    return None
+
+
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """The configuration that a run was started with.
+
+    Args:
+      run_dir: The run, or a published model: its folder or its `model.keras`.
 
     Raises:
       ValueError: The folder holds no run.
     """
-    path = pathlib.Path(run_dir) / CONFIG
+    path = folder_of(run_dir) / CONFIG
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         missing = {"data", "task"} - set(config)
@@ -78,7 +97,8 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"{run_dir} is not the folder of a run: cannot read {path} ({reason}). Give"
-            " the --run_dir of `unet-train fit`."
+            " the --run_dir of `unet-train fit`, or a published model with the"
+            f" {CONFIG} and the {METRICS} of its run."
         ) from error
     if missing:
         raise ValueError(

@@ -22,8 +22,10 @@ from unet_train.runs.folder import (
     ARCHITECTURE,
     BEST,
     CHECKPOINTS,
+    CONFIG,
     METRICS,
     MODEL,
+    folder_of,
     read_config,
 )
 
@@ -65,16 +67,21 @@ class Trained:
 
 
 def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> Trained:
-    """As `load_model`, with the model's threshold and step."""
+    """As `load_model`, with the model's threshold and step.
+
+    A `model.keras` may be given in place of its folder, and is then the one.
+    """
     run_dir = pathlib.Path(run_dir)
     if weights == "best":
-        return _load_finished(best_folder(run_dir))
+        return _load_finished(best_folder(folder_of(run_dir)) / MODEL)
+    if run_dir.is_file():
+        return _load_finished(run_dir)
     checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=1)
     latest = checkpoints.latest()
     if (run_dir / MODEL).exists() and (
         latest is None or step_of(latest) <= _finished_step(run_dir)
     ):
-        return _load_finished(run_dir)
+        return _load_finished(run_dir / MODEL)
     if latest is None:
         raise ValueError(
             f"The run {run_dir} has neither {MODEL} nor a checkpoint yet. Let it train"
@@ -98,6 +105,25 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
             f" --resume`, which writes {MODEL}."
         ) from error
     return Trained(full_size_only(model), threshold, state["step"])
+
+
+def load_network(path: str | os.PathLike[str]) -> keras.Model:
+    """The network of a run, of a folder with `model.keras`, or of a `.keras` file.
+
+    Raises:
+      OSError: A checkpoint cannot be read for now.
+      ValueError: It is none of these, or has no weights yet, or they are damaged.
+    """
+    path = pathlib.Path(path)
+    if (path / CONFIG).exists():
+        return load_trained(path).model
+    file = path / MODEL if path.is_dir() else path
+    if file.suffix != ".keras" or not file.is_file():
+        raise ValueError(
+            f"{path} is neither the folder of a run, nor a folder with {MODEL}, nor a"
+            " .keras file that is there. Give one of these."
+        )
+    return _load_keras(file)
 
 
 def full_size_only(model: keras.Model) -> keras.Model:
@@ -130,21 +156,21 @@ def _load_keras(path: pathlib.Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever a damaged file causes.
         raise ValueError(
             f"{path} cannot be loaded: {error}. If it is damaged, move it away: the"
-            " last checkpoint of the run is then used."
+            " last checkpoint of the run, if it is of one, is then used."
         ) from error
 
 
-def _load_finished(folder: pathlib.Path) -> Trained:
+def _load_finished(path: pathlib.Path) -> Trained:
     """A model that was saved whole, with threshold and step beside its scores."""
-    model = _load_keras(folder / MODEL)
+    model, metrics = _load_keras(path), path.parent / METRICS
     try:
-        scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        scores = json.loads(metrics.read_text(encoding="utf-8"))
         return Trained(model, float(scores["threshold"]), int(scores["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / METRICS} does not tell the threshold and the step of the model"
+            f"{metrics} does not tell the threshold and the step of the model"
             f" ({error!r}). Finish the run with `unet-train fit ... --resume`, which"
-            " writes it anew."
+            " writes it anew; a published model needs that of its run."
         ) from error
 
 

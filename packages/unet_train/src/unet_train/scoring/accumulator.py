@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from unet_train.scoring.counts import PixelCounts, ThresholdCounts
+from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_shares
 
 if TYPE_CHECKING:
     from unet_train.data.source import Example
@@ -65,11 +65,11 @@ class Monitor:
         """What somebody asked for; what is None is as for the task.
 
         A score that the task says nothing of is best when it is largest, unless it is
-        named "loss".
+        a loss or the area found on images without foreground.
         """
         name = name or of_task.name
         if mode is None:
-            least = name == "loss" or name.endswith("_loss")
+            least = name in ("loss", "false_area") or name.endswith("_loss")
             mode = "min" if least else "max"
             mode = of_task.mode if name == of_task.name else mode
         return cls(name, mode)
@@ -126,6 +126,7 @@ class MaskScores:
         self.counts = PixelCounts()
         self.curve = ThresholdCounts()
         self._loss = loss
+        self._false_shares: list[float] = []
         self._totals: npt.NDArray[Any] = np.zeros(1)
         self._weights: npt.NDArray[Any] = np.zeros(1)
 
@@ -133,7 +134,12 @@ class MaskScores:
         """Counts one image: its mask, and the probability of each pixel, [H, W]."""
         mask = example.mask[..., 0]
         self.curve.add(mask, prediction)  # Refuses what is no number.
-        self.counts.add(mask, prediction >= self.threshold)
+        counts = PixelCounts()
+        counts.add(mask, prediction >= self.threshold)
+        self.counts.merge(counts)
+        if not counts.true_positives + counts.false_negatives:
+            table = np.array([dataclasses.astuple(counts)])
+            self._false_shares += false_shares(table).tolist()
         if self._loss is not None:
             totals, weights = self._loss(mask, prediction)
             self._totals = self._totals + totals.astype(np.float64)
@@ -143,15 +149,22 @@ class MaskScores:
         """Adds what another one counted."""
         self.counts.merge(other.counts)
         self.curve.merge(other.curve)
+        self._false_shares += other._false_shares
         self._totals = self._totals + other._totals
         self._weights = self._weights + other._weights
 
     def result(self) -> dict[str, float]:
-        """`loss` if there is one, then `iou`, `dice`, `precision`, `recall`."""
+        """`loss` if there is one, then `iou`, `dice`, `precision`, `recall`.
+
+        And `false_area` if there were images without foreground: the mean share of
+        these that was taken for it.
+        """
         scores = {
             name: getattr(self.counts, name)
             for name in ("iou", "dice", "precision", "recall")
         }
+        if self._false_shares:
+            scores["false_area"] = float(np.mean(self._false_shares))
         if self._loss is None:
             return scores
         weights = np.maximum(self._weights, np.finfo(np.float64).tiny)

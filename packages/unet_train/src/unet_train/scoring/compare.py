@@ -10,6 +10,7 @@ for row in compare(records):
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -21,10 +22,25 @@ import numpy.typing as npt
 
 from unet_train.runs.folder import METRICS
 from unet_train.scoring.bootstrap import interval, resampled
-from unet_train.scoring.counts import Floats, ImageCounts, counts_table, ratios
+from unet_train.scoring.counts import (
+    Floats,
+    ImageCounts,
+    counts_table,
+    false_area_of,
+    false_shares,
+    ratios,
+)
 from unet_train.scoring.report import FOLDER
 
-SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "mean_image_iou")
+SCORES = (
+    "iou",
+    "false_area",
+    "dice",
+    "precision",
+    "recall",
+    "boundary_iou",
+    "mean_image_iou",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,34 +97,30 @@ def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
     for other in others:
         _require_same_images(first, other)
     tables = [counts_table(record["image_counts"]) for record in records]
-    values, samples = [], []
-    for table in tables:
-        ious = ratios(table)["iou"]
-        values.append({**ratios(table.sum(axis=0)), "mean_image_iou": ious.mean()})
-        samples.append(_samples(table, ious, seed))
+    values = [_scores(np.ones((1, len(table))), table) for table in tables]
+    samples = [
+        resampled(len(table), functools.partial(_scores, table=table), seed=seed)
+        for table in tables
+    ]
     return [
         Row(
             score,
-            [float(each[score]) for each in values],
-            [float(each[score] - values[0][score]) for each in values],
+            [float(each[score][0]) for each in values],
+            [float((each[score] - values[0][score])[0]) for each in values],
             [interval(each[score] - samples[0][score]) for each in samples],
         )
         for score in SCORES
+        if not np.isnan(values[0][score]).any()
     ]
 
 
-def _samples(
-    table: npt.NDArray[np.int64], ious: Floats, seed: int
-) -> dict[str, Floats]:
-    """Scores on data sets drawn anew, which are the same for the same seed."""
-    return resampled(
-        len(table),
-        lambda drawn: {
-            **ratios(drawn @ table),
-            "mean_image_iou": drawn @ ious / len(ious),
-        },
-        seed=seed,
-    )
+def _scores(drawn: Floats, table: npt.NDArray[np.int64]) -> dict[str, Floats]:
+    """Scores of data sets [sets, images] that have each image so many times."""
+    return {
+        **ratios(drawn @ table),
+        "mean_image_iou": drawn @ ratios(table)["iou"] / len(table),
+        "false_area": false_area_of(drawn, false_shares(table)),
+    }
 
 
 def _require_same_images(first: dict[str, Any], other: dict[str, Any]) -> None:

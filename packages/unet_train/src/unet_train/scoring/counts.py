@@ -281,11 +281,20 @@ def false_area(counts: npt.NDArray[np.number]) -> float:
     Returns:
       0 to 1; NaN if every image has foreground.
     """
+    return float(false_area_of(np.ones((1, len(counts))), false_shares(counts))[0])
+
+
+def false_shares(counts: npt.NDArray[np.number]) -> Floats:
+    """Share of each image that was taken for foreground; NaN for images with some."""
     found, wrong, missed, right = counts.astype(np.float64).T[:4]
-    without = found + missed == 0
-    if not without.any():
-        return float("nan")
-    return float((wrong / np.maximum(wrong + right, 1))[without].mean())
+    return np.where(found + missed, np.nan, wrong / np.maximum(wrong + right, 1))
+
+
+def false_area_of(drawn: Floats, shares: Floats) -> Floats:
+    """The same for data sets [sets, images] that have each image so many times."""
+    without = ~np.isnan(shares)
+    with np.errstate(invalid="ignore"):
+        return drawn[:, without] @ shares[without] / drawn[:, without].sum(axis=1)
 
 
 def average_precision(curve: ThresholdCounts) -> float:

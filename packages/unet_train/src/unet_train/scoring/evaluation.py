@@ -33,6 +33,8 @@ from unet_train.scoring.counts import (
     boundary_counts,
     counts_table,
     false_area,
+    false_area_of,
+    false_shares,
     ratios,
 )
 from unet_train.scoring.reliability import Reliability
@@ -139,16 +141,20 @@ class Evaluation:
           seed: Of the drawing.
 
         Returns:
-          The 2.5% and 97.5% quantiles by name, of each score but the calibration error.
+          The 2.5% and 97.5% quantiles by name, of each score that is defined but the
+          calibration error.
         """
         if not self.images:
             return {}
         table = counts_table(self.images)
         ious, curves = ratios(table)["iou"], np.stack(self._curves)
+        shares = false_shares(table)
 
         def compute(drawn: Floats) -> dict[str, Floats]:
             samples = ratios(drawn @ table)
             samples["mean_image_iou"] = drawn @ ious / len(table)
+            if not np.isnan(shares).all():
+                samples["false_area"] = false_area_of(drawn, shares)
             if self.curve.foreground:
                 samples["average_precision"] = average_precision_of(
                     _weighted_sum(drawn, curves)

@@ -20,6 +20,7 @@ import PIL.Image
 
 from unet_train.inference.pictures import overlay
 from unet_train.runs.folder import METRICS, write_text
+from unet_train.scoring.counts import ImageCounts, counts_table, false_area
 from unet_train.scoring.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _PICTURE_SIZE = 480
 
 _MEANING = {
     "iou": "pixels found and true over pixels found or true, all images together",
+    "false_area": "mean share found of images without foreground",
     "dice": "the F1 score of the pixels",
     "precision": "share of what was found that is true",
     "recall": "share of what is true that was found",
@@ -42,7 +44,6 @@ _MEANING = {
     "average_precision": "area under the precision-recall curve",
     "calibration_error": "mean distance between stated probability and true share",
     "mean_image_iou": "mean of the images' own IoU",
-    "false_area": "mean area found on images without foreground",
 }
 
 _STYLE = """
@@ -104,7 +105,7 @@ def write_report(
     chosen = _chosen(evaluation)
     numbers = sorted({number for group in chosen.values() for number in group})
     drawn = {
-        number: _picture(example, predictor, evaluation.images[number].iou)
+        number: _picture(example, predictor, _told(evaluation.images[number]))
         for number, example in zip(numbers, examples_at(numbers), strict=True)
     }
     title = html.escape(f"{record['run']} on {record['split']}")
@@ -136,7 +137,7 @@ def write_report(
 def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Name, value, interval and meaning of each score that is defined."""
     for name, meaning in _MEANING.items():
-        if record[name] is None:
+        if record.get(name) is None:
             continue
         ends = record["intervals"].get(name)
         shown = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
@@ -169,7 +170,7 @@ def _chosen(evaluation: Evaluation) -> dict[str, Sequence[int]]:
     start = max(0, (len(left) - _SHOWN) // 2)
     without = sorted(
         (i for i, image in enumerate(evaluation.images) if not image.foreground),
-        key=lambda i: -evaluation.images[i].false_positives,
+        key=lambda i: -_false_share(evaluation.images[i]),
     )
     return {
         "Best": best,
@@ -179,6 +180,17 @@ def _chosen(evaluation: Evaluation) -> dict[str, Sequence[int]]:
     }
 
 
+def _false_share(image: ImageCounts) -> float:
+    return false_area(counts_table([image]))
+
+
+def _told(image: ImageCounts) -> str:
+    """How well it was predicted."""
+    if image.foreground:
+        return f"IoU {image.iou:.3f}"
+    return f"{_false_share(image):.1%} of it found, and there is nothing"
+
+
 def _summary(record: Mapping[str, Any]) -> str:
     without = record["images_without_foreground"]
     return (
@@ -186,7 +198,9 @@ def _summary(record: Mapping[str, Any]) -> str:
         + (f", {without} of them without foreground" if without else "")
         + f"; step {record['step']}, {record['weights']} weights; a pixel is foreground"
         f" from a probability of {record['threshold']:.3g}"
-        f" ({record['threshold_from']}). Intervals: 95%, from 1,000 data sets drawn"
+        f" ({record['threshold_from']})"
+        + ("; mean with the mirror image" if record.get("flips") else "")
+        + ". Intervals: 95%, from 1,000 data sets drawn"
         " from these images."
     )
 
@@ -216,8 +230,8 @@ def _table_of_images(record: Mapping[str, Any]) -> str:
     return f"<table><tr><th>of each image</th>{head}</tr>{rows}</table>"
 
 
-def _picture(example: Example, predictor: Predictor, iou: float) -> str:
-    """Truth and prediction, side by side."""
+def _picture(example: Example, predictor: Predictor, told: str) -> str:
+    """Truth and prediction, side by side, and how good that is."""
     mask = example.mask[..., 0]
     photo = example.image.copy()
     photo[mask == 255] //= 2
@@ -231,7 +245,7 @@ def _picture(example: Example, predictor: Predictor, iou: float) -> str:
     name = html.escape(example.name)
     return (
         f'<figure><img alt="{name}" src="data:image/jpeg;base64,{data}">'
-        f"<figcaption>{name}: truth, prediction; IoU {iou:.3f}</figcaption></figure>"
+        f"<figcaption>{name}: truth, prediction; {told}</figcaption></figure>"
     )
 
 

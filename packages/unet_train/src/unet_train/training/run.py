@@ -50,6 +50,7 @@ class Run:
         checkpoints included; 0 while nothing is known.
       horizon: The step at which the run will end at that speed.
       place: One line that names device and precision.
+      origin: What it began with before the first step, in words.
       scores: What the last validation counted into, None before the first.
       final_scores: On all validation images, None before the end.
       stop_reason: Why the run stops before its budget is spent; empty if it does not.
@@ -69,6 +70,7 @@ class Run:
     seconds_a_step: float = 0.0
     horizon: float = float("inf")
     place: str = ""
+    origin: str = "the start"
     scores: Accumulator | None = None
     final_scores: dict[str, Any] | None = None
     stop_reason: str = ""

@@ -67,6 +67,11 @@ class Saver:
                 " from. Give another --run_dir."
             )
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no checkpoint to go on from."""
+        return self._checkpoints.latest() is None
+
     def unwritten(self) -> Unwritten:
         """Takes note of what cannot be written at the end."""
         return Unwritten(self._run_dir, self._checkpoints)

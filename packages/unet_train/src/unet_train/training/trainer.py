@@ -31,6 +31,7 @@ from unet_train.runs.folder import (
     ARCHITECTURE,
     METRICS,
     MODEL,
+    origin_of,
     save_aside,
     write_config,
     write_text,
@@ -38,6 +39,7 @@ from unet_train.runs.folder import (
 from unet_train.task.layers import speed_up
 from unet_train.task.replicas import draw_apart
 from unet_train.task.segmentation import SegmentationTask
+from unet_train.task.warm_start import start_from
 from unet_train.training import devices
 from unet_train.training.callback import Callback, check_hooks
 from unet_train.training.loop import make_train_loop
@@ -109,6 +111,7 @@ class Trainer:
         data: SegmentationData,
         *,
         resume: bool = False,
+        init_from: str | os.PathLike[str] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> dict[str, float]:
         """Trains until the budget is spent, and leaves a model and its scores.
@@ -117,6 +120,9 @@ class Trainer:
           task: What to learn; its model's weights are changed.
           data: What to learn from.
           resume: Go on from the last checkpoint in the run folder, if there is one.
+          init_from: A run, a folder with `model.keras`, or such a file: every weight of
+            it that fits is taken at the start. A checkpoint to go on from counts for
+            more.
           config: What to save as `config.yaml`, if more is known than the options of
             `task`, `data` and the trainer: the command line adds model and callbacks.
 
@@ -127,7 +133,7 @@ class Trainer:
           ValueError: The run folder holds a run already and `resume` is not set, or
             its checkpoint does not fit the model, or the tile size does not; a split
             or its masks are not what they should be; a norm does not go with how
-            several devices compute.
+            several devices compute; no weight of `init_from` fits.
           FloatingPointError: The loss is no longer finite.
           Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """
@@ -135,7 +141,7 @@ class Trainer:
             shutil.rmtree(self.run_dir, ignore_errors=True)
         self._saver.refuse_to_overwrite(resume=resume)
         task.check_tile_size(data.options.tile_size)
-        run = self._start(task, data, config)
+        run = self._start(task, data, init_from, config)
         with StopOnSignal() as stop, self.scope():
             try:
                 self._call("on_fit_start", run)
@@ -212,6 +218,7 @@ class Trainer:
         self,
         task: SegmentationTask,
         data: SegmentationData,
+        init_from: str | os.PathLike[str] | None,
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
@@ -240,6 +247,11 @@ class Trainer:
             place=self._place.description,
         )
         with self.scope():
+            if not self._saver.is_new:
+                init_from = origin_of(self.run_dir)
+            elif init_from is not None:
+                run.origin = str(start_from(task, init_from))
+            origin = {} if init_from is None else {"init_from": os.fspath(init_from)}
             self._saver.restore(run)
             self._place.require_same_step(run.step)
             draw_apart(task.tracked().get("seeds", []))
@@ -250,7 +262,7 @@ class Trainer:
         write_text(self.run_dir / ARCHITECTURE, architecture)
         write_config(
             self.run_dir,
-            config,
+            {**(config or {}), **origin},
             data=data.options,
             task=task.options,
             trainer=self.options,
