@@ -88,6 +88,13 @@ def test_scaled_size(shape, longer, expected):
     assert tuple(augment.scaled_size(tf.constant(shape), longer).numpy()) == expected
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
+def test_an_aspect_keeps_the_area(factor):
+    height, width = augment.scaled_size(tf.constant([300, 400]), 800.0, factor).numpy()
+    assert width / height == pytest.approx(factor * 4 / 3, rel=0.01)
+    assert width * height == pytest.approx(800 * 600, rel=0.01)
+
+
 def test_color_varies_within_its_strength_and_repeats():
     image = np.full((8, 8, 3), 100, np.uint8)
     seed = tf.constant([3, 4])

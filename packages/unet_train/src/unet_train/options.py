@@ -44,6 +44,8 @@ class DataOptions:
       mirror: Mirror half of the tiles left to right.
       flip: Turn half of the tiles upside down.
       scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
+      aspect_jitter: Stretch its width over its height by a random factor of that range;
+        the area stays.
       rotation: Rotate by up to this many degrees.
       elastic: Bend the image: standard deviation in pixels of the displacements on a
         grid of 3 x 3, with bicubic interpolation between them. The paper has 10.
@@ -74,6 +76,7 @@ class DataOptions:
     mirror: bool = True
     flip: bool = False
     scale_jitter: float = 0.0
+    aspect_jitter: float = 0.0
     rotation: float = 0.0
     elastic: float = 0.0
     color_jitter: float = 0.0
@@ -86,7 +89,8 @@ class DataOptions:
     def __post_init__(self) -> None:
         _require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
         _require_positive(self, "image_size", "border_sigma")
-        _require_from(self, 0, "scale_jitter", "elastic", "blur", "border_weight")
+        _require_from(self, 0, "scale_jitter", "aspect_jitter", "elastic")
+        _require_from(self, 0, "blur", "border_weight")
         _require_share(self, "holdout", "color_jitter", "cutout")
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(

@@ -20,15 +20,20 @@ import tensorflow as tf
 from unet_train.data.labels import IGNORE
 
 
-def scaled_size(shape: tf.Tensor, longer_side: tf.Tensor) -> tf.Tensor:
+def scaled_size(
+    shape: tf.Tensor, longer_side: tf.Tensor, aspect: tf.Tensor | None = None
+) -> tf.Tensor:
     """Height and width after scaling the longer side; int32 [2], at least 1.
 
     Args:
       shape: int32, begins with height and width in pixels.
       longer_side: What the longer of the two becomes, in pixels, may be fractional.
+      aspect: By how much width over height then grows, at the same area.
     """
     size = tf.cast(shape[:2], tf.float32)
     scale = tf.cast(longer_side, tf.float32) / tf.reduce_max(size)
+    if aspect is not None:
+        size *= tf.stack([1 / tf.sqrt(aspect), tf.sqrt(aspect)])
     return tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
 
 

@@ -87,12 +87,15 @@ def _cut_tile(
     seeds = tf.random.split(seed, 2)
     image, mask = decode_record(record, options)
     mask = labels_of_tensor(mask, options)
-    if options.image_size or options.scale_jitter:
+    if options.image_size or options.scale_jitter or options.aspect_jitter:
         longer = options.image_size or tf.reduce_max(tf.shape(image)[:2])
-        factor = augment.random_scale(options.scale_jitter, seeds[0])
-        size = augment.scaled_size(
-            tf.shape(image), tf.cast(longer, tf.float32) * factor
-        )
+        longer = tf.cast(longer, tf.float32)
+        longer *= augment.random_scale(options.scale_jitter, seeds[0])
+        aspect = None
+        if options.aspect_jitter:
+            aspect_seed = tf.random.fold_in(seeds[0], 1)
+            aspect = augment.random_scale(options.aspect_jitter, aspect_seed)
+        size = augment.scaled_size(tf.shape(image), longer, aspect)
         image = augment.resize_image(image, size)
         mask = augment.resize_mask(mask, size)
     place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
