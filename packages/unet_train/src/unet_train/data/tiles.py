@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from unet_train.data import augment
+from unet_train.data import augment, cut
 from unet_train.data.border import border_weights
 from unet_train.data.decoding import decode_mask, decode_picture
 from unet_train.data.labels import labels_of_tensor
@@ -100,7 +100,7 @@ def _cut_tile(
         mask = augment.resize_mask(mask, size)
     place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
     if not options.rotation and not options.elastic:
-        return augment.random_tile(image, mask, **place)
-    return augment.random_warped_tile(
+        return cut.random_tile(image, mask, **place)
+    return cut.random_warped_tile(
         *(image, mask), rotation=options.rotation, elastic=options.elastic, **place
     )
