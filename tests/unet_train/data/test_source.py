@@ -45,7 +45,8 @@ def test_every_image_once_an_epoch_in_a_new_order(make_data):
 def test_a_later_start_goes_on_with_the_same_batches(make_data, start):
     """Batches of 2 of 7 images: they straddle the epochs."""
     data = make_data(
-        scale_jitter=0.3, aspect_jitter=0.2, color_jitter=0.3, image_size=50,
+        scale_jitter=0.3, aspect_jitter=0.2, foreground_share=0.5, color_jitter=0.3,
+        image_size=50,
         rotation=10.0, elastic=2.0, copy_paste=0.5, cutout=0.4, blur=1.0, flip=True,
     )  # fmt: skip
     assert_equal(batches(data, 12)[start:], batches(data, 12 - start, start_step=start))
@@ -254,6 +255,7 @@ def test_weights_of_the_border_between_objects(make_data):
         ("color_jitter", 0.3),
         ("scale_jitter", 0.3),
         ("aspect_jitter", 0.3),
+        ("foreground_share", 1.0),
         ("image_size", 44),
         ("flip", True),
         ("rotation", 20.0),

@@ -41,6 +41,8 @@ class DataOptions:
       batch_size: Tiles a step, over all devices together.
       shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
         If there are more images, each run of so many is shuffled for itself.
+      foreground_share: Share of the tiles that are cut so that they show a pixel drawn
+        from all the foreground of their image, if it has any.
       mirror: Mirror half of the tiles left to right.
       flip: Turn half of the tiles upside down.
       scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
@@ -73,6 +75,7 @@ class DataOptions:
     tile_size: int = 572
     batch_size: int = 1
     shuffle_buffer: int = 8192
+    foreground_share: float = 0.0
     mirror: bool = True
     flip: bool = False
     scale_jitter: float = 0.0
@@ -92,10 +95,12 @@ class DataOptions:
         _require_from(self, 0, "scale_jitter", "aspect_jitter", "elastic")
         _require_from(self, 0, "blur", "border_weight")
         _require_share(self, "holdout", "color_jitter", "cutout")
-        if not 0 <= self.copy_paste <= 1:
-            raise ValueError(
-                f"`copy_paste` must lie between 0 and 1. Received: {self.copy_paste}"
-            )
+        for name in ("copy_paste", "foreground_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}` must lie between 0 and 1. Received:"
+                    f" {getattr(self, name)}"
+                )
         if not 0 <= self.rotation <= 180:
             raise ValueError(
                 f"`rotation` must lie between 0 and 180. Received: {self.rotation}"

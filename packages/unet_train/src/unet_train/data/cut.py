@@ -28,8 +28,38 @@ def mirrored_index(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.minimum(index, period - index)
 
 
+def random_aim(mask: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
+    """A pixel of the foreground, each as likely as another; int32 [2], row and column.
+
+    Args:
+      mask: uint8 [H, W, 1].
+      share: How often there is one; else, and without foreground, it is (-1, -1).
+      seed: int32 [2].
+    """
+    seeds = tf.random.split(seed, 2)
+    foreground = tf.cast(mask[..., 0] == 1, tf.int32)
+    ends = tf.cumsum(tf.reduce_sum(foreground, 1))  # They are numbered row by row.
+    count = ends[-1]
+    number = tf.random.stateless_uniform(
+        [1], seeds[0], 0, tf.maximum(count, 1), "int32"
+    )
+    row = tf.searchsorted(ends, number, side="right")[0]
+    row = tf.minimum(row, tf.size(ends) - 1)
+    columns = tf.cumsum(foreground[row])
+    number -= ends[row] - columns[-1]
+    column = tf.searchsorted(columns, number, side="right")[0]
+    aims = (count > 0) & (tf.random.stateless_uniform([], seeds[1]) < share)
+    return tf.where(aims, tf.stack([row, column]), -1)
+
+
 def random_tile(
-    image: tf.Tensor, mask: tf.Tensor, *, tile_size: int, margin: int, seed: tf.Tensor
+    image: tf.Tensor,
+    mask: tf.Tensor,
+    *,
+    tile_size: int,
+    margin: int,
+    seed: tf.Tensor,
+    aim: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a tile for the network, at a place drawn so that all is seen.
 
@@ -43,11 +73,12 @@ def random_tile(
       tile_size: Side of the tile in pixels.
       margin: What the predicted window lacks at each border, in pixels.
       seed: int32 [2].
+      aim: Of `random_aim`: a pixel that the window has to have, at any place in it.
 
     Returns:
       uint8 [tile_size, tile_size, 3] and uint8 [tile_size, tile_size, 1].
     """
-    starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seed)
+    starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seed, aim)
     inside = tf.ones_like(mask, tf.bool)
     for axis in (0, 1):
         size = tf.shape(image)[axis]
@@ -70,6 +101,7 @@ def random_warped_tile(
     rotation: float,
     elastic: float,
     seed: tf.Tensor,
+    aim: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a tile as `random_tile` does, turned about its middle and bent.
 
@@ -86,13 +118,14 @@ def random_warped_tile(
       rotation: By up to this many degrees, either way.
       elastic: Standard deviation of the displacements in pixels.
       seed: int32 [2].
+      aim: As in `random_tile`.
 
     Returns:
       uint8 [tile_size, tile_size, 3] and uint8 [tile_size, tile_size, 1], ignored (255)
       where the place lies outside the image.
     """
     seeds = tf.random.split(seed, 3)
-    starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seeds[0])
+    starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seeds[0], aim)
     middle = (tile_size - 1) / 2
     offsets = tf.range(tile_size, dtype=tf.float32) - middle
     rows, columns = tf.meshgrid(offsets, offsets, indexing="ij")
@@ -104,6 +137,9 @@ def random_warped_tile(
     bent = tf.image.resize(grid, [tile_size, tile_size], method="bicubic")
     start = tf.cast(starts - margin, tf.float32) + middle
     places = start + tf.transpose(turned, [1, 2, 0]) + bent
+    if aim is not None:
+        window = slice(margin, tile_size - margin)
+        places += _way_onto(aim, places[window, window])
 
     nearest = tf.cast(tf.round(places), tf.int32)
     size = tf.shape(mask)[:2]
@@ -155,7 +191,16 @@ def _finish_tile(
     return image, mask
 
 
-def _random_starts(shape: tf.Tensor, window: int, seed: tf.Tensor) -> tf.Tensor:
+def _way_onto(aim: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """What moves the nearest of places [H, W, 2] onto a pixel; float32 [2]."""
+    ways = tf.cast(aim, tf.float32) - tf.reshape(places, [-1, 2])
+    nearest = tf.argmin(tf.reduce_sum(ways**2, axis=1))
+    return tf.where(aim >= 0, ways[nearest], 0.0)
+
+
+def _random_starts(
+    shape: tf.Tensor, window: int, seed: tf.Tensor, aim: tf.Tensor | None
+) -> tf.Tensor:
     """First row and column of the window; int32 [2], negative on small images."""
     size = tf.cast(shape[:2], tf.float32)
     seeds = tf.random.split(seed, 2)
@@ -164,7 +209,15 @@ def _random_starts(shape: tf.Tensor, window: int, seed: tf.Tensor) -> tf.Tensor:
     # On a large image the window's centre is drawn anywhere and then moved inside, or
     # pixels at the border would hardly ever be seen. On a small one it slides freely.
     centred = tf.clip_by_value(draw * size - window / 2, 0.0, tf.maximum(slack, 0.0))
-    return tf.cast(tf.round(tf.where(slack > 0, centred, draw * slack)), tf.int32)
+    starts = tf.cast(tf.round(tf.where(slack > 0, centred, draw * slack)), tf.int32)
+    if aim is None:
+        return starts
+    # Of those from which the window has the pixel, and otherwise lies as above, any.
+    end = shape[:2] - window
+    first = tf.maximum(tf.minimum(end, 0), aim - window + 1)
+    last = tf.minimum(tf.maximum(end, 0), aim)
+    choice = tf.floor(draw * tf.cast(last - first + 1, tf.float32))
+    return tf.where(aim >= 0, first + tf.cast(choice, tf.int32), starts)
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:

@@ -99,6 +99,9 @@ def _cut_tile(
         image = augment.resize_image(image, size)
         mask = augment.resize_mask(mask, size)
     place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
+    if options.foreground_share:
+        aim_seed = tf.random.fold_in(seeds[1], 1)
+        place["aim"] = cut.random_aim(mask, options.foreground_share, aim_seed)
     if not options.rotation and not options.elastic:
         return cut.random_tile(image, mask, **place)
     return cut.random_warped_tile(
