@@ -4,7 +4,7 @@ Every class is a group of options on the command line (`--data.batch_size 8`) an
 keys in a config file; the descriptions in it are what `--help` prints.
 """
 
-from unet_train.options.data import DataOptions
+from unet_train.options.data import DataOptions, FurtherData
 from unet_train.options.run import (
     Device,
     Part,
@@ -18,6 +18,7 @@ from unet_train.options.run import (
 __all__ = [
     "DataOptions",
     "Device",
+    "FurtherData",
     "Part",
     "Precision",
     "Reduction",

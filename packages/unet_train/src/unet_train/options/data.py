@@ -3,8 +3,71 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from unet_train.options.checks import require_from, require_positive, require_share
+
+# Shares of datasets are counted in these.
+_PARTS = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FurtherData:
+    """A dataset beside the first; what is None is as for that one.
+
+    Attributes:
+      name: TFDS name of the dataset.
+      share: Share of the training tiles that come from it, to four decimals.
+      data_dir: Folder that TFDS built it in.
+      train_split: TFDS split to train on.
+      eval_split: TFDS split to validate on.
+      image_feature: Name of the dataset's feature that holds the image.
+      mask_feature: Name of the feature that holds the mask.
+      foreground: Values of the mask that are to be found.
+      background: Values of the mask that are not.
+      ignored: Values of the mask that count in no loss and no score.
+    """
+
+    name: str
+    share: float
+    data_dir: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    image_feature: str | None = None
+    mask_feature: str | None = None
+    foreground: list[int] | None = None
+    background: list[int] | None = None
+    ignored: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.parts < _PARTS:
+            raise ValueError(
+                f"`share` of the further dataset {self.name!r} must lie between 0 and"
+                f" 1, and counts to four decimals. Received: {self.share}"
+            )
+
+    @classmethod
+    def of(cls, entry: FurtherData | Mapping[str, Any]) -> FurtherData:
+        """An entry of `also`, from its keys if it is not one already."""
+        if isinstance(entry, cls):
+            return entry
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(entry, Mapping) or not {"name", "share"} <= set(entry):
+            raise ValueError(
+                f"A dataset in `also` needs a `name` and a `share`. Received: {entry}"
+            )
+        if strange := sorted(set(entry) - set(names)):
+            raise ValueError(
+                f"The dataset {entry['name']!r} in `also` has the options {strange}."
+                f" It can have {names}."
+            )
+        return cls(**entry)
+
+    @property
+    def parts(self) -> int:
+        """Its share in ten-thousandths."""
+        return round(self.share * _PARTS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,6 +77,9 @@ class DataOptions:
     Attributes:
       name: TFDS name of the dataset, such as coco_cats or coco_cats/pets.
       data_dir: Folder that TFDS built it in; TFDS's own default if none is given.
+      also: Further datasets that are trained on, validated on and held out from beside
+        it, each with a name and its share of the tiles; an epoch stays a pass over the
+        first.
       train_split: TFDS split to train on.
       holdout: Share of its images, the last of them, that are not trained on: the
         threshold is chosen on them.
@@ -51,6 +117,7 @@ class DataOptions:
 
     name: str = "coco_cats"
     data_dir: str | None = None
+    also: list[FurtherData] = dataclasses.field(default_factory=list)
     train_split: str = "train"
     holdout: float = 0.05
     eval_split: str = "validation"
@@ -102,3 +169,32 @@ class DataOptions:
             )
         if min(values) < 0 or max(values) > 255:
             raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
+        also = [FurtherData.of(each) for each in self.also]
+        object.__setattr__(self, "also", also)
+        if self.shares[0] <= 0:
+            raise ValueError(
+                "The shares of the datasets in `also` must sum to less than 1, or"
+                f" nothing is left for {self.name!r}. Received:"
+                f" {[each.share for each in also]}"
+            )
+        self.each()  # Refuses what does not go together.
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """Of each dataset, the first one's first, in whole numbers."""
+        further = [each.parts for each in self.also]
+        return _PARTS - sum(further), *further
+
+    def each(self) -> list[DataOptions]:
+        """The options of each dataset by itself, the first one's first."""
+        if not self.also:
+            return [self]
+        given = [
+            {
+                key: value
+                for key, value in dataclasses.asdict(each).items()
+                if key != "share" and value is not None
+            }
+            for each in self.also
+        ]
+        return [dataclasses.replace(self, also=[], **own) for own in ({}, *given)]
