@@ -108,9 +108,14 @@ def run_dir_in(arguments: Sequence[str], command: str) -> str | None:
 
     Its options are the command's defaults, so it is needed before the line is parsed.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run_dir")
+    return option_in(arguments, command, "--run_dir")
+
+
+def option_in(arguments: Sequence[str], command: str, option: str) -> str | None:
+    """What a command line of this command gives an option, before it is parsed."""
     if list(arguments[:1]) != [command]:
         return None
-    found: str | None = finder.parse_known_args(arguments)[0].run_dir
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument(option, dest="found")
+    found: str | None = finder.parse_known_args(arguments)[0].found
     return found

@@ -30,7 +30,12 @@ def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.T
 
 
 def make_tile(
-    records: Sequence[Record], options: DataOptions, *, margin: int, seed: tf.Tensor
+    records: Sequence[Record],
+    options: DataOptions,
+    *,
+    margin: int,
+    seed: tf.Tensor,
+    pasted: DataOptions | None = None,
 ) -> tuple[tf.Tensor, ...]:
     """Decodes, cuts and augments.
 
@@ -39,6 +44,7 @@ def make_tile(
       options: What to do to it.
       margin: Of the network, in pixels at each border.
       seed: int32 [2].
+      pasted: Options of the dataset that the second record is from, if of another one.
 
     Returns:
       uint8 [tile, tile, 3] and uint8 [window, window, 1], where window is
@@ -51,7 +57,7 @@ def make_tile(
         image, mask = tf.cond(
             pastes,
             lambda: augment.paste(
-                image, mask, *_cut_tile(records[1], options, margin, seeds[2])
+                image, mask, *_cut_tile(records[1], pasted or options, margin, seeds[2])
             ),
             lambda: (image, mask),
         )

@@ -185,6 +185,13 @@ class DataOptions:
         further = [each.parts for each in self.also]
         return _PARTS - sum(further), *further
 
+    def alone(self, name: str | None) -> DataOptions:
+        """With the dataset of this name alone, as it is here or else as the first."""
+        if name is None:
+            return self
+        named = [each for each in self.each() if each.name == name]
+        return named[0] if named else dataclasses.replace(self, name=name, also=[])
+
     def each(self) -> list[DataOptions]:
         """The options of each dataset by itself, the first one's first."""
         if not self.also:
