@@ -232,7 +232,10 @@ def test_zeros_around_a_tile_reach_as_far_as_its_seam(depth, upsampling):
         ({"depth": 2.0}, "Received: 2.0"),
         ({"depth": "4"}, "Received: '4'"),
         ({"padding": "full"}, r"`padding` must be one of \['valid', 'same'\]"),
-        ({"upsampling": "bilinear"}, r"`upsampling` must be one of \['transposed', 're"),
+        (
+            {"upsampling": "bilinear"},
+            r"`upsampling` must be one of \['transposed', 're",
+        ),
     ],
 )
 def test_what_is_no_geometry(fields, fault):

@@ -124,6 +124,17 @@ def make_shards(shards_dir):
 
 
 @pytest.fixture
+def make_both(make_data, shards_dir):
+    """Discs, and beside them shards, whose red channel is below 10."""
+
+    def make(share=0.3, further=None, **options):
+        also = {"name": "shards", "share": share, "data_dir": str(shards_dir)}
+        return make_data(also=[{**also, **(further or {})}], **options)
+
+    return make
+
+
+@pytest.fixture
 def parsed(monkeypatch):
     """One entry for each record that TFDS has read and parsed."""
     import tensorflow as tf

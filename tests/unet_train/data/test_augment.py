@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_train.data import augment
+from unet_train.data import augment, cut
 
 
 def place_image(height, width):
@@ -21,14 +21,14 @@ def place_image(height, width):
 @given(st.integers(-300, 300), st.integers(1, 40))
 def test_mirrored_index_is_numpys_reflect(index, size):
     axis = np.pad(np.arange(size), 300, mode="reflect")
-    assert augment.mirrored_index(tf.constant(index), size) == axis[index + 300]
+    assert cut.mirrored_index(tf.constant(index), size) == axis[index + 300]
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 1000))
 def test_window_is_the_middle_of_the_tile_and_outside_is_ignored(height, width, seed):
     image, mask = place_image(height, width)
-    tile, target = augment.random_tile(
+    tile, target = cut.random_tile(
         image, mask, tile_size=30, margin=8, seed=tf.constant([seed, 1])
     )
     assert tile.shape == (30, 30, 3)
@@ -49,7 +49,7 @@ def test_every_pixel_is_seen_and_the_border_as_well_as_the_middle():
     image, mask = place_image(40, 50)
     seen = np.zeros((40, 50), int)
     for seed in range(400):
-        tile, _ = augment.random_tile(
+        tile, _ = cut.random_tile(
             image, mask, tile_size=30, margin=8, seed=tf.constant([seed, 0])
         )
         window = tile.numpy()[8:22, 8:22]
@@ -88,6 +88,13 @@ def test_scaled_size(shape, longer, expected):
     assert tuple(augment.scaled_size(tf.constant(shape), longer).numpy()) == expected
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
+def test_an_aspect_keeps_the_area(factor):
+    height, width = augment.scaled_size(tf.constant([300, 400]), 800.0, factor).numpy()
+    assert width / height == pytest.approx(factor * 4 / 3, rel=0.01)
+    assert width * height == pytest.approx(800 * 600, rel=0.01)
+
+
 def test_color_varies_within_its_strength_and_repeats():
     image = np.full((8, 8, 3), 100, np.uint8)
     seed = tf.constant([3, 4])
@@ -122,7 +129,7 @@ def test_surroundings_of_the_window_are_the_images_mirrored():
     image, mask = place_image(40, 50)
     padded = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
     for seed in range(20):
-        tile, _ = augment.random_tile(
+        tile, _ = cut.random_tile(
             image, mask, tile_size=30, margin=8, seed=tf.constant([seed, 2])
         )
         row, column = tile.numpy()[8, 8, :2].astype(int)
@@ -158,7 +165,7 @@ def draw_blob(height=60, width=70):
 
 def warp(image, mask, seed=0, **options):
     options = {"tile_size": 44, "margin": 4, "rotation": 0.0, "elastic": 0.0, **options}
-    tile, labels = augment.random_warped_tile(
+    tile, labels = cut.random_warped_tile(
         image, mask, seed=tf.constant([seed, 5]), **options
     )
     return tile.numpy(), labels.numpy()
@@ -167,7 +174,7 @@ def warp(image, mask, seed=0, **options):
 def test_bilinear_samples_are_scipys():
     image = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
     places = np.random.default_rng(1).uniform(-7, 20, (50, 2)).astype(np.float32)
-    found = augment.sample_bilinear(image, places).numpy()
+    found = cut.sample_bilinear(image, places).numpy()
     for channel in range(3):
         expected = scipy.ndimage.map_coordinates(
             image[..., channel].astype(float), places.T, order=1, mode="mirror"
@@ -180,7 +187,7 @@ def test_a_warp_by_nothing_is_a_plain_tile():
     seed = tf.constant([0, 5])
     tile, labels = warp(image, mask)
     start = tf.random.split(seed, 3)[0]
-    plain = augment.random_tile(image, mask, tile_size=44, margin=4, seed=start)
+    plain = cut.random_tile(image, mask, tile_size=44, margin=4, seed=start)
     np.testing.assert_array_equal(tile, plain[0])
     np.testing.assert_array_equal(labels, plain[1])
 

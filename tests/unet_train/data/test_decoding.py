@@ -92,7 +92,7 @@ def test_masks_of_16_bits_reach_the_network(make_deep):
         assert example.mask.sum() == 20 * 40
     _, masks = next(iter(data.train_batches(margin=8, seed=0)))
     assert np.count_nonzero(masks == 1) > 0
-    survey = look_at(data, 6)
+    survey = look_at(data.datasets[data.options.name], 6)
     assert survey.values[:, 1].tolist() == [800] * 12
 
 
@@ -112,5 +112,5 @@ def test_labels_over_255_are_refused_wherever_they_are_read(
         data.first_tiles(6, margin=8, seed=0)
     with pytest.raises(ValueError, match=REFUSAL):
         Trainer(tmp_path / "run", max_steps=3).fit(make_task(), data)
-    (finding,) = check_values(look_at(data, 6))
+    (finding,) = check_values(look_at(data.datasets[data.options.name], 6))
     assert (finding.verdict, finding.text) == ("fault", REFUSAL)

@@ -65,7 +65,13 @@ def test_image_and_mask_are_turned_together(record, options, corners):
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale_jitter": 0.5}, {"rotation": 40.0}, {"elastic": 3.0}, {"image_size": 40}],
+    [
+        {"scale_jitter": 0.5},
+        {"aspect_jitter": 0.5},
+        {"rotation": 40.0},
+        {"elastic": 3.0},
+        {"image_size": 40},
+    ],
 )
 def test_they_are_scaled_and_bent_together(record, options):
     """At the edge of the square a pixel may be on either side."""
@@ -94,3 +100,16 @@ def test_color_and_blur_leave_the_mask_alone(record):
     plain = [mask for _, mask in tiles([record])]
     varied = [mask for _, mask in tiles([record], color_jitter=0.5, blur=2.0)]
     np.testing.assert_array_equal(plain, varied)
+
+
+def test_jitter_of_the_aspect_squeezes_as_likely_as_it_stretches(record):
+    """The image is as large as the window: what it lacks after it is ignored."""
+    sizes = [
+        ((mask != 255).any(1).sum(), (mask != 255).any(0).sum())
+        for _, mask in tiles([record], aspect_jitter=1.0)
+    ]
+    rows, columns = np.transpose(sizes)
+    assert (np.maximum(rows, columns) == 16).all()
+    for side in (rows, columns):
+        assert side.min() in (11, 12)  # 16 over the root of two, or not much more.
+        assert 4 <= (side < 16).sum() <= 20

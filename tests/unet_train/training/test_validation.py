@@ -133,3 +133,30 @@ def test_images_without_foreground_are_scored_in_every_place(
     assert [each["mode"] for each in saved] == ["min", "min"]
     least = min(saved, key=lambda each: each["false_area"])
     assert best_folder(tmp_path / "run").name == f"step_{least['step']:08d}"
+
+
+def test_with_a_limit_the_last_validation_is_compared_on_the_same_images(
+    tmp_path, make_task, make_both
+):
+    """Of both datasets, though `metrics.json` is of all images."""
+    from unet_train import Callback
+    from unet_train.scoring.accumulator import evaluate
+
+    told = []
+
+    class Listen(Callback):
+        def on_eval_end(self, run, scores):
+            told.append((run.evaluated_images, scores))
+
+    data = make_both(0.5)
+    trainer = Trainer(
+        tmp_path, max_steps=4, eval_every_steps=2, limit_eval=10, callbacks=[Listen()]
+    )
+    task = make_task()
+    final = trainer.fit(task, data)
+    assert [images for images, _ in told] == [10, 10]
+    assert final["images"] == 43
+    predictor = Predictor.load(tmp_path)
+    found = evaluate(predictor, data.examples(limit=10), task.make_scores())
+    assert told[-1][1]["iou"] == pytest.approx(found["iou"])
+    assert final["iou"] != found["iou"]

@@ -99,12 +99,12 @@ class Geometry:
 
     @property
     def padding(self) -> Padding:
-        """"same" if the output is as large as the input, else "valid"."""
+        """ "same" if the output is as large as the input, else "valid"."""
         return "valid" if self.margin else "same"
 
     @property
     def upsampling(self) -> Upsampling:
-        """"transposed", or "resize" if a layer of the network repeats pixels."""
+        """ "transposed", or "resize" if a layer of the network repeats pixels."""
         layers = {each.layer for each in self._operations}
         return "resize" if "UpSampling2D" in layers else "transposed"
 

@@ -155,7 +155,9 @@ class Operation:
                 return Cost(weights, 0, kernel * channels // self.window.scale**2)
             case "DepthwiseConv2D":
                 kernel = options["kernel_size"] ** 2 * channels
-                return Cost(kernel + channels * options.get("use_bias", True), 0, kernel)
+                return Cost(
+                    kernel + channels * options.get("use_bias", True), 0, kernel
+                )
             case "BatchNormalization":
                 return Cost(2 * channels, 2 * channels)
             case "GroupNormalization" | "LayerNormalization":

@@ -96,14 +96,18 @@ class _Reader:
         found: dict[int, Operation | None] = {id(model.inputs[0]): given}
         for node in _nodes(model):
             sources = [
-                found[id(tensor)] for tensor in node.input_tensors if id(tensor) in found
+                found[id(tensor)]
+                for tensor in node.input_tensors
+                if id(tensor) in found
             ]
             if not sources:
                 continue
             layer = node.operation
             outputs = node.outputs
             if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-                for tensor, end in zip(outputs, self.read(layer, sources[0]), strict=True):
+                for tensor, end in zip(
+                    outputs, self.read(layer, sources[0]), strict=True
+                ):
                     found[id(tensor)] = end
                 continue
             operation = _operation(layer, [s for s in sources if s], outputs[0])

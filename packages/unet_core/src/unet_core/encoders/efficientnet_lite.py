@@ -121,8 +121,7 @@ def read_weights(name: str, path: str | None) -> "dict[str, list[npt.NDArray[Any
         return {
             operation.name: _of_layer(operation, tensors)
             for operation in operations
-            if operation.layer
-            in ("Conv2D", "DepthwiseConv2D", "BatchNormalization")
+            if operation.layer in ("Conv2D", "DepthwiseConv2D", "BatchNormalization")
         }
     except KeyError as error:
         raise ValueError(

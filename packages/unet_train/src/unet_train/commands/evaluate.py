@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
 from unet_train.commands.shared import (
     add_flips_argument,
     add_run_arguments,
+    option_in,
     run_dir_in,
     run_of,
 )
 from unet_train.options import DataOptions
+
+if TYPE_CHECKING:
+    from unet_train.data.source import SegmentationData
+    from unet_train.inference.predictor import Predictor
+    from unet_train.scoring.evaluation import Evaluation
 
 HELP = "score a run on a split"
 
@@ -50,6 +57,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         from unet_train.runs.folder import read_config
 
         config = read_config(run_dir)["data"]
+        name = option_in(arguments, "evaluate", "--data.name")
+        config = dataclasses.asdict(DataOptions(**config).alone(name))
         evaluate.set_defaults({f"data.{key}": value for key, value in config.items()})
     return evaluate
 
@@ -61,7 +70,6 @@ def run(options: jsonargparse.Namespace) -> int:
     from unet_train.runs.folder import CONFIG, METRICS, folder_of
     from unet_train.runs.load import load_trained
     from unet_train.scoring import report
-    from unet_train.scoring.evaluation import Evaluation
     from unet_train.training.devices import let_gpus_grow
 
     let_gpus_grow()
@@ -76,7 +84,7 @@ def run(options: jsonargparse.Namespace) -> int:
         flips=options.flips,
     )
     data = SegmentationData(**options.data.as_dict())
-    split = options.split or data.options.eval_split
+    split = options.split or data.eval_split
     default = folder_of(run_dir) / report.FOLDER
     folder = pathlib.Path(options.output or default)
     if (folder / CONFIG).exists():
@@ -84,7 +92,7 @@ def run(options: jsonargparse.Namespace) -> int:
             f"--output {folder} is the folder of a run, whose {METRICS} would be lost."
             " Give another one."
         )
-    evaluation = Evaluation.of(predictor, data.examples(split))
+    evaluation, by_dataset = _evaluate(predictor, data, options.split)
     if not evaluation.curve.foreground + evaluation.curve.background:
         raise ValueError(
             f"The split {split!r} has {len(evaluation.images)} images and no labelled"
@@ -94,13 +102,14 @@ def run(options: jsonargparse.Namespace) -> int:
         "run": run_dir,
         "weights": options.weights,
         "step": trained.step,
-        "dataset": data.options.name,
+        "dataset": ", ".join(data.datasets),
         "split": split,
         "threshold_from": _threshold_from(options),
         "flips": options.flips,
+        **({"datasets": by_dataset} if by_dataset else {}),
     }
     record = report.write_metrics(folder, evaluation, about)
-    examples_at = functools.partial(data.examples_at, split)
+    examples_at = functools.partial(data.examples_at, options.split)
     page = report.write_report(folder, evaluation, record, predictor, examples_at)
     if options.json:
         print(json.dumps(record))
@@ -108,6 +117,22 @@ def run(options: jsonargparse.Namespace) -> int:
         _print_table(record, title=f"{run_dir} on {split}")
         print(f"{page}")
     return 0
+
+
+def _evaluate(
+    predictor: Predictor, data: SegmentationData, split: str | None
+) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
+    """The evaluation of all datasets together and, of several, the scores of each."""
+    from unet_train.scoring.evaluation import Evaluation
+
+    total, by_dataset = Evaluation(predictor.threshold), {}
+    for name, dataset in data.datasets.items():
+        evaluation = Evaluation.of(predictor, dataset.examples(split))
+        if len(data.datasets) == 1:
+            return evaluation, {}
+        by_dataset[name] = evaluation.scores()
+        total.merge(evaluation)
+    return total, by_dataset
 
 
 def _threshold_from(options: jsonargparse.Namespace) -> str:
@@ -125,11 +150,18 @@ def _print_table(record: Mapping[str, Any], title: str) -> None:
     import rich.console
     import rich.table
 
-    from unet_train.scoring.report import rows_of
+    from unet_train.scoring.report import rows_of, table_of_datasets
 
     table = rich.table.Table("score", "value", "95% interval", title=title)
     for name, value, ends, _ in rows_of(record):
         table.add_row(name, value, ends)
     table.add_row("threshold", f"{record['threshold']:.3g}", "")
     table.add_row("images", str(record["images"]), "")
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    console.print(table)
+    if datasets := record.get("datasets"):
+        head, *rows = table_of_datasets(datasets)
+        table = rich.table.Table(*head)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)

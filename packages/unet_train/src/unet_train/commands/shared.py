@@ -158,9 +158,14 @@ def run_dir_in(arguments: Sequence[str], command: str, *also: str) -> str | None
       command: Of which it may be one.
       also: Other names of the option `--run_dir`.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--run_dir", *also)
+    return option_in(arguments, command, "--run_dir", *also)
+
+
+def option_in(arguments: Sequence[str], command: str, *names: str) -> str | None:
+    """What a command line of this command gives an option, before it is parsed."""
     if list(arguments[:1]) != [command]:
         return None
-    found: str | None = finder.parse_known_args(arguments)[0].run_dir
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument(*names, dest="found")
+    found: str | None = finder.parse_known_args(arguments)[0].found
     return found

@@ -1,7 +1,8 @@
-"""From a TFDS dataset to batches of tiles, and to whole images.
+"""From TFDS datasets to batches of tiles, and to whole images.
 
-`source.py` gives them; `records.py` reads records, and is all that knows of TFDS;
-`order.py` puts them in the order of training; `tiles.py` makes a tile of each, with
-`augment.py`, `border.py` and `decoding.py`; `labels.py` says what a mask's values mean;
-`share.py` which part of a batch a machine reads.
+`source.py` gives them, from one `dataset.py` or several; `records.py` reads records,
+and is all that knows of TFDS; `order.py` puts them in the order of training and
+`pattern.py` the datasets, and `stream.py` has both; `tiles.py` makes a tile of each,
+with `cut.py`, `augment.py`, `border.py` and `decoding.py`; `labels.py` says what a
+mask's values mean; `share.py` which part of a batch a machine reads.
 """

@@ -68,7 +68,8 @@ def labels_of_tensor(mask: tf.Tensor, options: DataOptions) -> tf.Tensor:
 
     labels = tf.gather(tf.constant(label_table(options)), tf.cast(mask, tf.int32))
     known = tf.reduce_all(labels != STRANGE)
-    with tf.control_dependencies([tf.debugging.Assert(known, [STRANGE_MASK])]):
+    fault = f"{STRANGE_MASK} ({options.name})"
+    with tf.control_dependencies([tf.debugging.Assert(known, [fault])]):
         return tf.identity(labels)
 
 
@@ -76,10 +77,10 @@ def explained(error: tf.errors.InvalidArgumentError) -> Exception:
     """The error for people, if a mask's values are the cause; else itself."""
     from unet_train.data.decoding import DEEP_MASK
 
-    if STRANGE_MASK in str(error):
+    if strange := re.search(rf"{STRANGE_MASK} \((\S+)\)", str(error)):
         return ValueError(
-            "A mask of the training split has a value that the options do not name."
-            f" {_CURE}"
+            f"In {strange[1]!r} a mask of the training split has a value that the"
+            f" options do not name. {_CURE}"
         )
     deep = re.search(rf"{DEEP_MASK}\D*(\d+)", str(error))
     if deep is None:

@@ -1,12 +1,12 @@
-"""The order of training: a pure function of (seed, epoch, step) and nothing else.
+"""The order of training: a pure function of (seed, epoch, tile) and nothing else.
 
 ```python
-order = Order(count=1000, batch_size=4, seed=0, shuffle_buffer=8192)
-records = order.arrange(records, start_step=1000)
+order = Order(count=1000, seed=0, shuffle_buffer=8192)
+records = order.arrange(records, start=4000)
 ```
 
-Batches run on across epochs, so that the position in the data is the step's number:
-step 1000 sees the same batch in a run that was interrupted and in one that was not.
+Tiles run on across epochs, so that the position in the data is the tile's number: tile
+4000 is the same in a run that was interrupted and in one that was not.
 """
 
 from __future__ import annotations
@@ -23,42 +23,38 @@ class Order:
 
     Attributes:
       count: Records to use, the first of the split.
-      batch_size: Of the whole batch, over all devices and machines.
       seed: Below 2^31.
       shuffle_buffer: Records that are shuffled at once.
-      repeat_batches: Give the first so many batches over and over; None gives all.
+      number: Of the order among those of a run, each of which draws for itself.
+      repeat: Give the first so many tiles over and over; None gives all.
       with_others: Let each record be followed by another one, to paste from.
     """
 
     count: int
-    batch_size: int
     seed: int
     shuffle_buffer: int
-    repeat_batches: int | None = None
+    number: int = 0
+    repeat: int | None = None
     with_others: bool = False
 
-    def arrange(self, records: tf.data.Dataset, start_step: int = 0) -> tf.data.Dataset:
-        """Records without end, each as (place in its batch, its seed, record).
+    def arrange(self, records: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
+        """Records without end, each with its seed before it.
 
         Args:
           records: Of the split, in the order of the files.
-          start_step: Number of the first batch, from 0.
+          start: Number of the first tile, from 0; at most `repeat`.
 
         Returns:
-          int64 [], int32 [2] and the record; with `with_others` that of another image
-          behind it.
+          int32 [2] and the record; with `with_others` that of another image behind it.
         """
-        repeats = self.repeat_batches
-        if repeats is not None:
-            start_step %= repeats
-        start = 0 if repeats else start_step * self.batch_size
-        first_epoch, offset = divmod(start, self.count)
+        repeats = self.repeat is not None
+        first_epoch, offset = divmod(0 if repeats else start, self.count)
         blocks = (
             records.take(self.count)
             .enumerate()
             .batch(min(self.shuffle_buffer, self.count))
         )
-        root = tf.constant([self.seed, 0], tf.int32)
+        root = tf.constant([self.seed, self.number], tf.int32)
 
         def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
             """The undecoded records of one epoch in its order, each with its seed."""
@@ -73,12 +69,9 @@ class Order:
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
         ordered = epochs.flat_map(epoch_records)
-        if repeats is not None:
-            ordered = ordered.take(repeats * self.batch_size).repeat()
-            ordered = ordered.skip(start_step * self.batch_size)
-        return ordered.enumerate().map(
-            lambda place, example: (place % self.batch_size, *example)
-        )
+        if repeats:
+            ordered = ordered.take(self.repeat).repeat().skip(start)
+        return ordered
 
     def _shuffle(self, block: Any, seed: tf.Tensor) -> Any:
         """Reorders a batch of records by a seed and nothing else.

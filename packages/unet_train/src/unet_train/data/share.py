@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -77,3 +78,20 @@ class Share:
 
 
 ALL = Share()
+
+
+def spread(limit: int | None, sizes: Sequence[int]) -> list[int]:
+    """Spreads a limit over sets in proportion to their sizes, at least one for each.
+
+    >>> spread(10, [70, 20, 1, 0])
+    [6, 3, 1, 0]
+    """
+    spare = [max(size - 1, 0) for size in sizes]
+    if limit is None or limit >= sum(sizes):
+        return list(sizes)
+    rest = max(limit - sum(size > 0 for size in sizes), 0)
+    ends = [rest * end // max(sum(spare), 1) for end in itertools.accumulate(spare)]
+    return [
+        min(size, 1) + end - start
+        for size, start, end in zip(sizes, [0, *ends], ends, strict=False)
+    ]

@@ -1,4 +1,4 @@
-"""Tiles to train on and whole images to validate on, from any TFDS dataset by name.
+"""Tiles to train on and whole images to validate on, from TFDS datasets by name.
 
 ```python
 data = SegmentationData("coco_cats", data_dir="OUT", tile_size=572, batch_size=4)
@@ -9,6 +9,7 @@ batches = data.train_batches(margin=92, seed=0, start_step=1000)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,71 +18,75 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.data.labels import explained, labels_of_mask
+from unet_train.data.dataset import Example, MaskDataset
+from unet_train.data.labels import explained
 from unet_train.data.order import Order
-from unet_train.data.records import Records
-from unet_train.data.share import ALL, Share
-from unet_train.data.tiles import decode_record, make_tile
+from unet_train.data.pattern import Pattern
+from unet_train.data.share import ALL, Share, spread
+from unet_train.data.stream import MixedTiles, TileStream
 from unet_train.options import DataOptions
 
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """A whole image of a split.
-
-    Attributes:
-      image: uint8 [H, W, 3].
-      mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
-      id: That TFDS gave it: file of the dataset, and place in it.
-      name: Of the image's file, or the id where the dataset does not tell.
-    """
-
-    image: npt.NDArray[np.uint8]
-    mask: npt.NDArray[np.uint8]
-    id: str = ""
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or self.id)
+__all__ = ["Example", "MaskDataset", "SegmentationData"]
 
 
 class SegmentationData:
-    """A TFDS dataset with a feature for images and one for masks.
+    """TFDS datasets with images and masks: one, or several that are mixed.
 
     Attributes:
       options: What was asked for.
+      datasets: Each by itself, by its name; the first one is first.
     """
 
     def __init__(self, name: str = "coco_cats", **options: Any) -> None:
-        """Finds the dataset.
+        """Finds the datasets.
 
         Args:
           name: TFDS name.
-          **options: Fields of `DataOptions`.
+          **options: Fields of `DataOptions`; further datasets in `also` may be
+            dictionaries.
 
         Raises:
-          ValueError: TFDS does not know the dataset, it was not built, or it lacks a
+          ValueError: TFDS does not know a dataset, it was not built, or it lacks a
             feature or a split.
         """
-        data_dir = options.get("data_dir")
-        if data_dir is not None and "://" not in data_dir:
-            # A run remembers the folder, and may be evaluated from another directory.
-            options["data_dir"] = os.path.abspath(os.path.expanduser(data_dir))
-        self.options = DataOptions(name=name, **options)
-        features = (self.options.image_feature, self.options.mask_feature)
-        self._records = Records(name, self.options.data_dir, features)
+        given = DataOptions(name=name, **options)
+        # A run remembers the folders, and may be evaluated from another directory.
+        self.options = dataclasses.replace(
+            given,
+            data_dir=_absolute(given.data_dir),
+            also=[
+                dataclasses.replace(each, data_dir=_absolute(each.data_dir))
+                for each in given.also
+            ],
+        )
+        names = _different([name, *(each.name for each in given.also)])
+        self.datasets = {
+            name: MaskDataset(each, f"{name}: " if len(names) > 1 else "")
+            for name, each in zip(names, self.options.each(), strict=True)
+        }
 
-    def count(self, split: str) -> int:
+    @property
+    def eval_split(self) -> str:
+        """What is validated on; of several datasets all splits that differ."""
+        splits = [each.options.eval_split for each in self._each]
+        return ", ".join(dict.fromkeys(splits))
+
+    def count(self, split: str | None = None) -> int:
         """The number of images in a split, such as "train" or "train[:20%]".
 
+        Args:
+          split: TFDS split, of all datasets; None for those of the validations.
+
         Raises:
-          ValueError: The dataset has no such split.
+          ValueError: A dataset has no such split.
         """
-        return self._records.count(split)
+        return sum(self._counts(split))
 
     def steps_per_epoch(self, limit: int | None = None) -> float:
-        """Batches in a pass over the training images; may be fractional."""
-        return self._train_count(limit) / self.options.batch_size
+        """Batches in a pass over the first dataset's images; may be fractional."""
+        shares = self.options.shares
+        tiles = self._each[0].training_count(limit) * sum(shares)
+        return tiles / (shares[0] * self.options.batch_size)
 
     def train_batches(
         self,
@@ -99,7 +104,7 @@ class SegmentationData:
           margin: Of the network, in pixels at each border (`unet_core.Geometry`).
           seed: Of order, crops and augmentation, below 2^31.
           start_step: Number of the first batch, from 0.
-          limit: Use only so many images, the first of the split.
+          limit: Use only so many images of each dataset, the first of the split.
           repeat_batches: Give the first so many batches over and over, unchanged.
           share: Which part of each batch to give, and in how many pieces.
 
@@ -108,22 +113,11 @@ class SegmentationData:
           where window is tile - 2 * margin; with `border_weight` a third part, float32
           [batch, window, window, 1].
         """
-        options = self.options
-        first, last = share.of_batch(options.batch_size)
-        order = self._order(seed, limit, repeat_batches)
-        examples = order.arrange(self._records.read(options.train_split), start_step)
-        if last - first < options.batch_size:
-            examples = examples.filter(
-                lambda place, *_: (place >= first) & (place < last)
-            )
-        tiles = examples.map(
-            lambda _, seed, *records: make_tile(
-                records, options, margin=margin, seed=seed
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        return share.batch(tiles, last - first).prefetch(tf.data.AUTOTUNE)
+        batch_size = self.options.batch_size
+        first, last = share.of_batch(batch_size)
+        tiles = self._tiles(seed, limit, repeat_batches, margin)
+        ours = tiles.on_from(start_step * batch_size, (first, last))
+        return share.batch(ours, last - first).prefetch(tf.data.AUTOTUNE)
 
     def first_tiles(
         self,
@@ -149,21 +143,7 @@ class SegmentationData:
         Raises:
           ValueError: A mask has a value that the options do not name.
         """
-        order = self._order(seed, limit, repeat_batches)
-        seeds, places = self._places(order, 0, count)
-        parts = len(places[0])
-        flat = [place for of_tile in places for place in of_tile]
-        records = self._records.at(self.options.train_split, flat)
-        tiles = tf.data.Dataset.zip(
-            tf.data.Dataset.from_tensor_slices(seeds), records.batch(parts)
-        ).map(
-            lambda seed, record: make_tile(
-                [{key: record[key][part] for key in record} for part in range(parts)],
-                self.options,
-                margin=margin,
-                seed=seed,
-            )
-        )
+        tiles = self._tiles(seed, limit, repeat_batches, margin).first(count)
         try:
             (batch,) = tiles.batch(count)
         except tf.errors.InvalidArgumentError as error:
@@ -181,54 +161,51 @@ class SegmentationData:
           limit: As in `train_batches`.
           repeat_batches: As in `train_batches`.
         """
-        order = self._order(seed, limit, repeat_batches)
-        _, places = self._places(order, step, self.options.batch_size)
-        records = self._records.at(
-            self.options.train_split, [place for place, *_ in places], named=True
-        )
-        key = self._records.name_key
-        return [
-            _text(record[key] or record["tfds_id"])
-            for record in records.as_numpy_iterator()
-        ]
+        batch_size = self.options.batch_size
+        tiles = self._tiles(seed, limit, repeat_batches)
+        return tiles.names(step * batch_size, batch_size)
 
-    def _places(
-        self, order: Order, step: int, count: int
-    ) -> tuple[list[tf.Tensor], list[list[int]]]:
-        """Seeds int32 [2] of the tiles from a batch on, and places of their records."""
-        ordered = order.arrange(tf.data.Dataset.range(order.count), step).take(count)
-        seeds, places = zip(
-            *((seed, [int(each) for each in places]) for _, seed, *places in ordered),
-            strict=True,
-        )
-        return list(seeds), list(places)
-
-    def _order(self, seed: int, limit: int | None, repeat_batches: int | None) -> Order:
-        return Order(
-            count=self._train_count(limit),
-            batch_size=self.options.batch_size,
-            seed=seed,
-            shuffle_buffer=self.options.shuffle_buffer,
-            repeat_batches=repeat_batches,
-            with_others=bool(self.options.copy_paste),
-        )
+    def _tiles(
+        self,
+        seed: int,
+        limit: int | None,
+        repeat_batches: int | None,
+        margin: int = 0,
+    ) -> MixedTiles:
+        options, first = self.options, self._each[0]
+        repeat = repeat_batches and repeat_batches * options.batch_size
+        pattern = Pattern(options.shares, repeat)
+        repeats = [None] * len(self.datasets) if not repeat else pattern.counts(repeat)
+        streams = []
+        for number, (dataset, tiles) in enumerate(
+            zip(self._each, repeats, strict=True)
+        ):
+            order = Order(
+                count=dataset.training_count(limit),
+                seed=seed,
+                shuffle_buffer=options.shuffle_buffer,
+                number=number,
+                repeat=tiles,
+                with_others=bool(options.copy_paste) and not number,
+            )
+            pasted = None
+            if options.copy_paste and number:
+                # Of the first dataset, whose objects are to be seen everywhere.
+                count = first.training_count(limit)
+                pasted = first, dataclasses.replace(order, count=count, number=-number)
+            streams.append(TileStream(dataset=dataset, order=order, pasted=pasted))
+        return MixedTiles(streams, pattern, options.batch_size, margin)
 
     def holdout_count(self) -> int:
-        """Training images that are not trained on: at least one, if any."""
-        count = self.count(self.options.train_split)
-        share = self.options.holdout
-        return min(count - 1, max(1, round(share * count))) if share else 0
+        """Training images that are not trained on: at least one of each dataset."""
+        return sum(each.holdout_count() for each in self._each)
 
     def holdout_examples(self, limit: int | None = None) -> Iterator[Example]:
         """The training images that are not trained on, as `examples` gives them."""
-        split, held_out = self.options.train_split, self.holdout_count()
-        taken = held_out if limit is None else min(limit, held_out)
-        first = self.count(split) - held_out
-        return self.examples_at(split, range(first, first + taken))
-
-    def _train_count(self, limit: int | None) -> int:
-        count = self.count(self.options.train_split) - self.holdout_count()
-        return count if limit is None else min(count, limit)
+        limits = spread(limit, [each.holdout_count() for each in self._each])
+        return itertools.chain(
+            *(each.holdout_examples(n) for each, n in self._with(limits))
+        )
 
     def check(self) -> None:
         """Looks at one example of each split, so that a fault is found before training.
@@ -236,61 +213,78 @@ class SegmentationData:
         Raises:
           ValueError: A split is missing or empty, or a mask has a strange value.
         """
-        for split in (self.options.train_split, self.options.eval_split):
-            next(self.examples(split, limit=1))
+        for each in self._each:
+            each.check()
 
-    def examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
-        """Whole images in the dataset's order, at their own resolution.
+    def examples(
+        self, split: str | None = None, limit: int | None = None
+    ) -> Iterator[Example]:
+        """Whole images in their order, dataset after dataset, at their own resolution.
 
         Args:
-          split: TFDS split.
-          limit: Give at most this many.
+          split: TFDS split, of all datasets; None for those of the validations.
+          limit: Give at most this many: the first of each dataset, in proportion to
+            their sizes, and at least one.
 
         Raises:
           ValueError: There is no such split, it is empty, or a mask has a value that
             the options do not name.
         """
-        return self._labelled(self.raw_examples(split, limit))
+        limits = spread(limit, self._counts(split))
+        return itertools.chain(
+            *(each.examples(split, n) for each, n in self._with(limits))
+        )
 
-    def examples_at(self, split: str, places: Sequence[int]) -> Iterator[Example]:
+    def places_within(self, limit: int, split: str | None = None) -> list[int]:
+        """Which of all `examples` those with a limit are; places from 0."""
+        counts = self._counts(split)
+        starts = [0, *itertools.accumulate(counts)]
+        return [
+            start + place
+            for start, taken in zip(starts, spread(limit, counts), strict=False)
+            for place in range(taken)
+        ]
+
+    def examples_at(
+        self, split: str | None, places: Sequence[int]
+    ) -> Iterator[Example]:
         """Of `examples` those at these places, from 0, in this order; reads no others.
 
         Args:
-          split: TFDS split.
+          split: As in `examples`.
           places: Any, or none.
         """
-        if not len(places):
-            return iter(())
-        records = self._records.at(split, places, named=True)
-        return self._labelled(self._decoded(records))
+        ends = np.cumsum(self._counts(split))
+        owners = np.searchsorted(ends, places, side="right").tolist()
+        found = []
+        for number, each in enumerate(self._each):
+            start = int(ends[number]) - each.count(split)
+            own = [
+                p - start for p, o in zip(places, owners, strict=True) if o == number
+            ]
+            found.append(each.examples_at(split, own))
+        return (next(found[owner]) for owner in owners)
 
-    def raw_examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
-        """As `examples`, but with the dataset's own values in the masks."""
-        records = self._records.read(split, named=True)
-        return self._decoded(records if limit is None else records.take(limit))
+    @property
+    def _each(self) -> list[MaskDataset]:
+        return list(self.datasets.values())
 
-    def _labelled(self, examples: Iterator[Example]) -> Iterator[Example]:
-        for example in examples:
-            yield dataclasses.replace(
-                example, mask=labels_of_mask(example.mask, self.options)
-            )
+    def _counts(self, split: str | None) -> list[int]:
+        return [each.count(split) for each in self._each]
 
-    def _decoded(self, records: tf.data.Dataset) -> Iterator[Example]:
-        decoded = records.map(
-            lambda record: (
-                *decode_record(record, self.options),
-                record["tfds_id"],
-                record[self._records.name_key],
-            ),
-            num_parallel_calls=2,
-            deterministic=True,
-        ).prefetch(2)
-        try:
-            for image, mask, *names in decoded.as_numpy_iterator():
-                yield Example(image, mask, *map(_text, names))
-        except tf.errors.InvalidArgumentError as error:
-            raise explained(error) from error
+    def _with(self, limits: Sequence[int]) -> Iterator[tuple[MaskDataset, int]]:
+        return zip(self._each, limits, strict=True)
 
 
-def _text(name: bytes) -> str:
-    return name.decode(errors="replace")
+def _absolute(data_dir: str | None) -> str | None:
+    if data_dir is None or "://" in data_dir:
+        return data_dir
+    return os.path.abspath(os.path.expanduser(data_dir))
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """The names, with a number where one comes again."""
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from unet_train.data import augment
+from unet_train.data import augment, cut
 from unet_train.data.border import border_weights
 from unet_train.data.decoding import decode_mask, decode_picture
 from unet_train.data.labels import labels_of_tensor
@@ -30,7 +30,12 @@ def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.T
 
 
 def make_tile(
-    records: Sequence[Record], options: DataOptions, *, margin: int, seed: tf.Tensor
+    records: Sequence[Record],
+    options: DataOptions,
+    *,
+    margin: int,
+    seed: tf.Tensor,
+    pasted: DataOptions | None = None,
 ) -> tuple[tf.Tensor, ...]:
     """Decodes, cuts and augments.
 
@@ -39,6 +44,7 @@ def make_tile(
       options: What to do to it.
       margin: Of the network, in pixels at each border.
       seed: int32 [2].
+      pasted: Options of the dataset that the second record is from, if of another one.
 
     Returns:
       uint8 [tile, tile, 3] and uint8 [window, window, 1], where window is
@@ -51,7 +57,7 @@ def make_tile(
         image, mask = tf.cond(
             pastes,
             lambda: augment.paste(
-                image, mask, *_cut_tile(records[1], options, margin, seeds[2])
+                image, mask, *_cut_tile(records[1], pasted or options, margin, seeds[2])
             ),
             lambda: (image, mask),
         )
@@ -87,17 +93,23 @@ def _cut_tile(
     seeds = tf.random.split(seed, 2)
     image, mask = decode_record(record, options)
     mask = labels_of_tensor(mask, options)
-    if options.image_size or options.scale_jitter:
+    if options.image_size or options.scale_jitter or options.aspect_jitter:
         longer = options.image_size or tf.reduce_max(tf.shape(image)[:2])
-        factor = augment.random_scale(options.scale_jitter, seeds[0])
-        size = augment.scaled_size(
-            tf.shape(image), tf.cast(longer, tf.float32) * factor
-        )
+        longer = tf.cast(longer, tf.float32)
+        longer *= augment.random_scale(options.scale_jitter, seeds[0])
+        aspect = None
+        if options.aspect_jitter:
+            aspect_seed = tf.random.fold_in(seeds[0], 1)
+            aspect = augment.random_scale(options.aspect_jitter, aspect_seed)
+        size = augment.scaled_size(tf.shape(image), longer, aspect)
         image = augment.resize_image(image, size)
         mask = augment.resize_mask(mask, size)
     place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
+    if options.foreground_share:
+        aim_seed = tf.random.fold_in(seeds[1], 1)
+        place["aim"] = cut.random_aim(mask, options.foreground_share, aim_seed)
     if not options.rotation and not options.elastic:
-        return augment.random_tile(image, mask, **place)
-    return augment.random_warped_tile(
+        return cut.random_tile(image, mask, **place)
+    return cut.random_warped_tile(
         *(image, mask), rotation=options.rotation, elastic=options.elastic, **place
     )

@@ -7,13 +7,14 @@ Looks at the masks' own values, before options turn them into labels: a mask of 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from unet_train.data.dataset import Example, MaskDataset
 from unet_train.data.labels import IGNORE, STRANGE, label_table
-from unet_train.data.source import Example, SegmentationData
 from unet_train.doctor.alignment import boundary_map
 from unet_train.doctor.finding import Finding
 from unet_train.doctor.words import share
@@ -55,11 +56,11 @@ class Survey:
         return np.stack([self.values[:, table == kind].sum(1) for kind in kinds], 1)
 
 
-def look_at(data: SegmentationData, images: int) -> Survey:
+def look_at(data: MaskDataset, images: int) -> Survey:
     """Reads the first images of both splits, every pixel of them.
 
     Args:
-      data: What to look at.
+      data: What to look at, one of `SegmentationData.datasets`.
       images: How many of each split.
 
     Raises:
@@ -86,8 +87,13 @@ def look_at(data: SegmentationData, images: int) -> Survey:
     return survey
 
 
-def check_values(survey: Survey) -> list[Finding]:
-    """Whether images can be read, and what values the masks have."""
+def check_values(survey: Survey, *, may_be_empty: bool = False) -> list[Finding]:
+    """Whether images can be read, and what values the masks have.
+
+    Args:
+      survey: Of a dataset.
+      may_be_empty: Whether it may lack foreground, as others have it.
+    """
     if survey.unreadable:
         cure = "Build the dataset again, or correct the split."
         return [Finding("data", "fault", survey.unreadable, cure)]
@@ -109,7 +115,7 @@ def check_values(survey: Survey) -> list[Finding]:
             " were compressed with loss or resized smoothly"
         )
         cure = "Store masks as PNG with one value for each label."
-    elif strange or not survey.labels[:, 1].any():
+    elif strange or not (survey.labels[:, 1].any() or may_be_empty):
         fault, cure = _misread(present, options)
     if fault:
         findings.append(Finding("mask values", "fault", f"{fault}: {seen}", cure))
@@ -117,6 +123,25 @@ def check_values(survey: Survey) -> list[Finding]:
         findings.append(
             Finding("mask values", "ok", f"the masks have the values {seen}")
         )
+    return findings
+
+
+def check_all_values(names: Iterable[str], surveys: Sequence[Survey]) -> list[Finding]:
+    """`check_values` of several datasets, each called by its name.
+
+    All but the first may lack foreground: they may be photos with nothing to find.
+    """
+    first, *further = surveys
+    if not further:
+        return check_values(first)
+    findings = []
+    for name, survey in zip(names, surveys, strict=True):
+        for found in check_values(survey, may_be_empty=survey is not first):
+            cure = found.cure
+            if survey is not first and "--data." in cure:
+                cure += f" (For {name} in its entry of --data.also.)"
+            text = f"in {name} {found.text}"
+            findings.append(dataclasses.replace(found, text=text, cure=cure))
     return findings
 
 
@@ -150,9 +175,9 @@ def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
     )
 
 
-def check_foreground(survey: Survey) -> Finding:
-    """How much there is to find, in how many images."""
-    labels = survey.labels
+def check_foreground(*surveys: Survey) -> Finding:
+    """How much there is to find, in how many images of all datasets."""
+    labels = np.concatenate([survey.labels for survey in surveys])
     labelled = labels[:, :2].sum(1)
     part = labels[:, 1].sum() / max(labelled.sum(), 1)
     without = int((labels[:, 1] == 0).sum())

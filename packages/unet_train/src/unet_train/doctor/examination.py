@@ -21,7 +21,7 @@ import tensorflow as tf
 from unet_core import read_geometry
 from unet_train.data.source import SegmentationData
 from unet_train.doctor.alignment import check_alignment, draw_alignment
-from unet_train.doctor.data import check_foreground, check_values, look_at
+from unet_train.doctor.data import check_all_values, check_foreground, look_at
 from unet_train.doctor.drawings import ALIGNMENT, LOGITS, Drawings
 from unet_train.doctor.finding import Finding, conclude
 from unet_train.doctor.learning import check_learning, overfit_one_batch
@@ -173,16 +173,20 @@ class _Visit:
     def findings(self) -> Iterator[Finding]:
         """All of them, in the order of causes."""
         self.tell(f"looking at {self.scope.images} images of each split")
-        survey = look_at(self.data, self.scope.images)
-        if survey.examples:
-            self.drawings[ALIGNMENT] = draw_alignment(survey.examples)
-        readable = check_values(survey)
+        surveys = [
+            look_at(each, self.scope.images) for each in self.data.datasets.values()
+        ]
+        if examples := [each for survey in surveys for each in survey.examples]:
+            self.drawings[ALIGNMENT] = draw_alignment(examples)
+        readable = check_all_values(self.data.datasets, surveys)
         yield from readable
         if any(finding.verdict == "fault" for finding in readable):
             yield check_gpu(self.trainer.device)
             return
-        yield check_foreground(survey)
-        yield check_alignment(survey.boundary_maps)
+        yield check_foreground(*surveys)
+        yield check_alignment(
+            [found for survey in surveys for found in survey.boundary_maps]
+        )
         if self.scope.is_before_end:
             yield from self._before_training()
         if self.scope.run_dir is not None:
@@ -254,11 +258,10 @@ class _Visit:
         yield weights
         if weights.verdict == "fault":
             return
-        split = data.options.eval_split
-        count = min(scope.images, data.count(split))
+        count = len(data.places_within(scope.images))
         self.tell(f"predicting {count} images of the validation split")
         pace = Pace(self.tell, "image", count)
-        scores = score(predictor, data.examples(split, count), pace)
+        scores = score(predictor, data.examples(limit=scope.images), pace)
         self.scores = str(scores)
         self.drawings[LOGITS] = draw_histogram(scores)
         tiles, masks = _training_tiles(model, data, self.trainer.seed)

@@ -102,8 +102,10 @@ def _data(facts: Facts) -> str:
         )
         for use, split in uses.items()
     ]
+    names = [data["name"], *(each["name"] for each in data["also"])]
     text = _paragraph(f"""
-        Dataset `{data["name"]}` of TensorFlow Datasets. Mask values
+        Dataset {", ".join(f"`{name}`" for name in names)} of TensorFlow Datasets. Mask
+        values
         {data["foreground"]} are foreground, {data["background"]} background;
         {data["ignored"]} count nowhere.""")
     return f"{text}\n\n{_table(('split', 'used for', 'images'), rows)}"
@@ -199,8 +201,13 @@ Other data has its own terms. The code that trained and exported it is Apache-2.
 
 def _config(facts: Facts) -> str:
     shown = {key: facts.config[key] for key in _CONFIG if facts.config.get(key)}
-    shown["data"] = {k: v for k, v in shown["data"].items() if k not in _LEFT_OUT}
+    also = [_told(each) for each in shown["data"]["also"]]
+    shown["data"] = {**_told(shown["data"]), "also": also}
     return f"```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```"
+
+
+def _told(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: each for key, each in options.items() if key not in _LEFT_OUT}
 
 
 def _paragraph(text: str) -> str:

@@ -119,8 +119,7 @@ def validation_photos(
     from unet_train.data.source import SegmentationData
 
     try:
-        found = SegmentationData(**data)
-        examples = list(found.examples(found.options.eval_split, limit=COUNT))
+        examples = list(SegmentationData(**data).examples(limit=COUNT))
     except (ValueError, OSError):
         return None
     return [

@@ -178,14 +178,13 @@ def _counts(config: dict[str, dict[str, Any]]) -> dict[str, int]:
 
     try:
         found = SegmentationData(**config["data"])
-        held_out = found.holdout_count()
-        training = found.count(found.options.train_split) - held_out
-        validation = found.count(found.options.eval_split)
+        limit = config.get("trainer", {}).get("limit_train")
+        return {
+            "training": sum(
+                each.training_count(limit) for each in found.datasets.values()
+            ),
+            "held out": found.holdout_count(),
+            "validation": found.count(),
+        }
     except (ValueError, OSError):
         return {}
-    limit = config.get("trainer", {}).get("limit_train") or training
-    return {
-        "training": min(training, limit),
-        "held out": held_out,
-        "validation": validation,
-    }

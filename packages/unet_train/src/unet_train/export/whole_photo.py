@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from unet_core.geometry import Geometry
-from unet_train.data import augment
+from unet_train.data import augment, cut
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 """Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', 1]."""
@@ -88,7 +88,7 @@ class WholePhoto:
     def _places(self, start: tf.Tensor, count: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """The pixels of a tile along one axis, mirrored at both ends of the image."""
         start -= self._geometry.margin
-        return augment.mirrored_index(tf.range(start, start + count), size)
+        return cut.mirrored_index(tf.range(start, start + count), size)
 
     def _tile_shape(
         self, height: tf.Tensor, width: tf.Tensor

@@ -123,6 +123,7 @@ def write_report(
 <h1>{title}</h1>
 <p>{html.escape(_summary(record))}</p>
 {_table(record)}
+{_table_by_dataset(record.get("datasets", {}))}
 <p>Mean and quantiles of the images' own scores:</p>
 {_table_of_images(record)}
 <h2>Curves</h2>
@@ -142,6 +143,21 @@ def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         ends = record["intervals"].get(name)
         shown = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
         yield name, f"{record[name]:.3f}", shown, meaning
+
+
+def table_of_datasets(datasets: Mapping[str, Any]) -> list[list[str]]:
+    """Heads, and a row of scores for each dataset; what is not defined stays empty."""
+    heads = ["images", "images_without_foreground", "iou", "precision", "recall"]
+    heads.append("false_area")
+    rows = [
+        [
+            "" if value is None else f"{value:.3f}" if value % 1 else f"{value:g}"
+            for value in (scores[head] for head in heads)
+        ]
+        for scores in datasets.values()
+    ]
+    names = [[name] for name in datasets]
+    return [["dataset", *heads], *map(list.__add__, names, rows)]
 
 
 def _curves(evaluation: Evaluation) -> dict[str, Any]:
@@ -215,6 +231,17 @@ def _table(record: Mapping[str, Any]) -> str:
         "<table><tr><th>score</th><th>value</th><th>95% interval</th><th></th></tr>"
         f"{rows}</table>"
     )
+
+
+def _table_by_dataset(datasets: Mapping[str, Any]) -> str:
+    """A row for each, if there are several."""
+    if not datasets:
+        return ""
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in table_of_datasets(datasets)
+    )
+    return f"<p>The datasets by themselves:</p><table>{rows}</table>"
 
 
 def _table_of_images(record: Mapping[str, Any]) -> str:

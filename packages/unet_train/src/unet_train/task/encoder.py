@@ -50,9 +50,7 @@ def slowed(layers: Sequence[keras.Layer], rate: float) -> Iterator[None]:
 
     That is a learning rate of their own for any optimizer, weight decay included.
     """
-    weights = [
-        weight.value for layer in layers for weight in layer.trainable_weights
-    ]
+    weights = [weight.value for layer in layers for weight in layer.trainable_weights]
     if rate == 1 or not weights:
         yield
         return

@@ -293,7 +293,7 @@ class Trainer:
         run.evaluated_images, run.final_scores = scored.comparable_images, record
         with unwritten.noting(METRICS):
             if self._place.is_chief:
-                about = {"split": run.data.options.eval_split, "step": run.step}
+                about = {"split": run.data.eval_split, "step": run.step}
                 text = json.dumps({**record, **about, "seconds": run.seconds}, indent=1)
                 write_text(self.run_dir / METRICS, text + "\n")
         self._call("on_eval_end", run, scored.comparable)

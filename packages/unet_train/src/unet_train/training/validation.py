@@ -72,25 +72,31 @@ class Validation:
 
         Args:
           limit: Take at most so many images.
-          compare_on: Give the scores on the first so many, too.
+          compare_on: Without a limit: give the scores on the images that this one
+            leaves, too.
 
         Returns:
           None if a signal came meanwhile.
         """
         run = self._run
-        run.scores = run.task.make_scores()
-        examples = run.data.examples(run.data.options.eval_split, limit)
-        count, comparable = 0, None
+        run.scores = comparable = run.task.make_scores()
+        compared: set[int] = set()
+        if limit is None and compare_on is not None:
+            comparable = run.task.make_scores()
+            compared = set(run.data.places_within(compare_on))
+        count = 0
         try:
-            for count, example in enumerate(self._until_signal(examples), 1):
+            for example in self._until_signal(run.data.examples(limit=limit)):
                 found = run.predictor.probabilities(example.image)
                 run.scores.add(example, found)
-                if count == compare_on:
-                    comparable = run.scores.result(), count
+                if count in compared:
+                    comparable.add(example, found)
+                count += 1
         except _BrokenOffError:
             return None
-        scores = run.scores.result()
-        return Scored(scores, count, *(comparable or (scores, count)))
+        return Scored(
+            run.scores.result(), count, comparable.result(), len(compared) or count
+        )
 
     def _until_signal(self, examples: Iterator[Example]) -> Iterator[Example]:
         for example in examples:

@@ -1,13 +1,16 @@
-"""What a run can be told. No TensorFlow here, so that `unet-train --help` is quick.
-
-Every class is a group of options on the command line (`--data.batch_size 8`) and of
-keys in a config file; the descriptions below are what `--help` prints.
-"""
+"""What is learned, how, how long and on what."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Literal, get_args
+
+from unet_train.options.checks import (
+    require_choice,
+    require_from,
+    require_positive,
+    require_share,
+)
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Reduction = Literal["mean", "sum"]
@@ -17,94 +20,6 @@ Strategy = Literal["auto", "none", "mirrored", "multi_worker", "tpu"]
 # A name that the field below it lists, or a part of somebody else's: its class path,
 # "my_package.MyLoss", or {"class_path": "my_package.MyLoss", "init_args": {...}}.
 Part = str | dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which data, and how it reaches the network.
-
-    Attributes:
-      name: TFDS name of the dataset, such as coco_cats or coco_cats/pets.
-      data_dir: Folder that TFDS built it in; TFDS's own default if none is given.
-      train_split: TFDS split to train on.
-      holdout: Share of its images, the last of them, that are not trained on: the
-        threshold is chosen on them.
-      eval_split: TFDS split to validate on.
-      image_feature: Name of the dataset's feature that holds the image.
-      mask_feature: Name of the feature that holds the mask.
-      foreground: Values of the mask that are to be found.
-      background: Values of the mask that are not.
-      ignored: Values of the mask that count in no loss and no score.
-      image_size: Resize images so that their longer side has this many pixels;
-        predictions are resized back. None keeps the resolution of the images.
-      tile_size: Side in pixels of the square tile that the network sees in training.
-      batch_size: Tiles a step, over all devices together.
-      shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
-        If there are more images, each run of so many is shuffled for itself.
-      mirror: Mirror half of the tiles left to right.
-      flip: Turn half of the tiles upside down.
-      scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
-      rotation: Rotate by up to this many degrees.
-      elastic: Bend the image: standard deviation in pixels of the displacements on a
-        grid of 3 x 3, with bicubic interpolation between them. The paper has 10.
-      color_jitter: Vary brightness, contrast and saturation by up to this share.
-      blur: Blur by a Gaussian of up to this standard deviation in pixels.
-      cutout: Grey out, and ignore, a rectangle with sides of up to this share of the
-        tile's.
-      copy_paste: Share of the tiles that get the foreground of another image pasted in.
-      border_weight: w0 of the paper's weight map, which makes the background between
-        two objects count more; it has 10. 0 leaves the map out.
-      border_sigma: How far from the borders that reaches, in pixels.
-    """
-
-    name: str = "coco_cats"
-    data_dir: str | None = None
-    train_split: str = "train"
-    holdout: float = 0.05
-    eval_split: str = "validation"
-    image_feature: str = "image"
-    mask_feature: str = "segmentation_mask"
-    foreground: list[int] = dataclasses.field(default_factory=lambda: [1])
-    background: list[int] = dataclasses.field(default_factory=lambda: [0])
-    ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
-    image_size: int | None = None
-    tile_size: int = 572
-    batch_size: int = 1
-    shuffle_buffer: int = 8192
-    mirror: bool = True
-    flip: bool = False
-    scale_jitter: float = 0.0
-    rotation: float = 0.0
-    elastic: float = 0.0
-    color_jitter: float = 0.0
-    blur: float = 0.0
-    cutout: float = 0.0
-    copy_paste: float = 0.0
-    border_weight: float = 0.0
-    border_sigma: float = 5.0
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
-        _require_positive(self, "image_size", "border_sigma")
-        _require_from(self, 0, "scale_jitter", "elastic", "blur", "border_weight")
-        _require_share(self, "holdout", "color_jitter", "cutout")
-        if not 0 <= self.copy_paste <= 1:
-            raise ValueError(
-                f"`copy_paste` must lie between 0 and 1. Received: {self.copy_paste}"
-            )
-        if not 0 <= self.rotation <= 180:
-            raise ValueError(
-                f"`rotation` must lie between 0 and 180. Received: {self.rotation}"
-            )
-        values = [*self.foreground, *self.background, *self.ignored]
-        if not self.foreground or len(set(values)) != len(values):
-            raise ValueError(
-                "`foreground`, `background` and `ignored` must name different values"
-                " of the mask, and `foreground` at least one. Received:"
-                f" {self.foreground}, {self.background}, {self.ignored}"
-            )
-        if min(values) < 0 or max(values) > 255:
-            raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,10 +64,10 @@ class TaskOptions:
     encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "learning_rate", "clip_norm", "encoder_rate")
-        _require_choice(self, "reduction", get_args(Reduction))
-        _require_from(self, 0, "warmup_steps", "weight_decay")
-        _require_share(self, "ema")
+        require_positive(self, "learning_rate", "clip_norm", "encoder_rate")
+        require_choice(self, "reduction", get_args(Reduction))
+        require_from(self, 0, "warmup_steps", "weight_decay")
+        require_share(self, "ema")
         if self.weight_decay and self.optimizer != "adam":
             raise ValueError(
                 "`weight_decay` is for `optimizer: adam`. Give it to another optimizer"
@@ -221,7 +136,7 @@ class TrainerOptions:
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        _require_positive(
+        require_positive(
             self,
             *("max_steps", "max_epochs", "max_minutes", "steps_per_loop"),
             *("accumulate", "checkpoint_every_steps", "keep_checkpoints"),
@@ -232,9 +147,9 @@ class TrainerOptions:
             raise ValueError(
                 f"`seed` must lie between 0 and {2**31 - 1}. Received: {self.seed}"
             )
-        _require_choice(self, "precision", get_args(Precision))
-        _require_choice(self, "device", get_args(Device))
-        _require_choice(self, "strategy", get_args(Strategy))
+        require_choice(self, "precision", get_args(Precision))
+        require_choice(self, "device", get_args(Device))
+        require_choice(self, "strategy", get_args(Strategy))
         if self.deterministic and self.jit_compile:
             raise ValueError(
                 "`deterministic` and `jit_compile` exclude each other: XLA has no"
@@ -263,37 +178,4 @@ class TrainerOptions:
             eval_every_steps=2,
             eval_every_epochs=None,
             limit_eval=2,
-        )
-
-
-def _require_positive(options: Any, *names: str) -> None:
-    """Refuses values that are not above zero; None means "not set" and passes."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"`{name}` must be above 0. Received: {value}")
-
-
-def _require_from(options: Any, least: float, *names: str) -> None:
-    for name in names:
-        if not getattr(options, name) >= least:
-            raise ValueError(
-                f"`{name}` must be at least {least}. Received: {getattr(options, name)}"
-            )
-
-
-def _require_share(options: Any, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(options, name) < 1:
-            raise ValueError(
-                f"`{name}` must be at least 0 and below 1. Received:"
-                f" {getattr(options, name)}"
-            )
-
-
-def _require_choice(options: Any, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(options, name)
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {list(choices)}. Received: {value!r}"
         )

@@ -1,0 +1,185 @@
+"""One TFDS dataset with masks: its whole images, and its records to train on.
+
+```python
+dataset = MaskDataset(DataOptions(name="coco_cats", data_dir="OUT"))
+example = next(dataset.examples())  # The first one to validate on.
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from unet_train.data.labels import explained, labels_of_mask
+from unet_train.data.records import Records
+from unet_train.data.tiles import decode_record
+from unet_train.options import DataOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A whole image of a split.
+
+    Attributes:
+      image: uint8 [H, W, 3].
+      mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
+      id: That TFDS gave it: file of the dataset, and place in it.
+      name: Of the image's file, or the id where the dataset does not tell.
+    """
+
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8]
+    id: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.id)
+
+
+class MaskDataset:
+    """A TFDS dataset with a feature for images and one for masks.
+
+    Attributes:
+      options: What was asked for; of further datasets it says nothing.
+    """
+
+    def __init__(self, options: DataOptions, prefix: str = "") -> None:
+        """Finds the dataset.
+
+        Args:
+          options: Of this dataset alone.
+          prefix: Of the ids and names of its examples.
+
+        Raises:
+          ValueError: TFDS does not know the dataset, it was not built, or it lacks a
+            feature.
+        """
+        self.options = options
+        self._prefix = prefix
+        features = (options.image_feature, options.mask_feature)
+        self._records = Records(options.name, options.data_dir, features)
+
+    def count(self, split: str | None = None) -> int:
+        """The number of images in a split, such as "train" or "train[:20%]".
+
+        Args:
+          split: TFDS split; None for that of the validations.
+
+        Raises:
+          ValueError: The dataset has no such split.
+        """
+        return self._records.count(split or self.options.eval_split)
+
+    def training_count(self, limit: int | None = None) -> int:
+        """Images that are trained on."""
+        count = self.count(self.options.train_split) - self.holdout_count()
+        return count if limit is None else min(count, limit)
+
+    def holdout_count(self) -> int:
+        """Training images that are not trained on: at least one, if any."""
+        count = self.count(self.options.train_split)
+        share = self.options.holdout
+        return min(count - 1, max(1, round(share * count))) if share else 0
+
+    def training_records(self, places: Sequence[int] | None = None) -> tf.data.Dataset:
+        """The undecoded records of the training split, those held out at the end.
+
+        Args:
+          places: Give those at these places, in this order, and parse no others.
+        """
+        split = self.options.train_split
+        if places is None:
+            return self._records.read(split)
+        return self._records.at(split, places)
+
+    def training_names(self, places: Sequence[int]) -> list[str]:
+        """The names of training images, as in `Example.name`."""
+        key = self._records.name_key
+        records = self._records.at(self.options.train_split, places, named=True)
+        return [
+            self._named(record[key] or record["tfds_id"])
+            for record in records.as_numpy_iterator()
+        ]
+
+    def check(self) -> None:
+        """Looks at one example of each split, so that a fault is found before training.
+
+        Raises:
+          ValueError: A split is missing or empty, or a mask has a strange value.
+        """
+        for split in (self.options.train_split, self.options.eval_split):
+            next(self.examples(split, limit=1))
+
+    def examples(
+        self, split: str | None = None, limit: int | None = None
+    ) -> Iterator[Example]:
+        """Whole images in the dataset's order, at their own resolution.
+
+        Args:
+          split: TFDS split; None for that of the validations.
+          limit: Give at most this many.
+
+        Raises:
+          ValueError: There is no such split, it is empty, or a mask has a value that
+            the options do not name.
+        """
+        return self._labelled(self.raw_examples(split, limit))
+
+    def examples_at(
+        self, split: str | None, places: Sequence[int]
+    ) -> Iterator[Example]:
+        """Of `examples` those at these places, from 0, in this order; reads no others.
+
+        Args:
+          split: As in `examples`.
+          places: Any, or none.
+        """
+        if not len(places):
+            return iter(())
+        split = split or self.options.eval_split
+        records = self._records.at(split, places, named=True)
+        return self._labelled(self._decoded(records))
+
+    def raw_examples(
+        self, split: str | None = None, limit: int | None = None
+    ) -> Iterator[Example]:
+        """As `examples`, but with the dataset's own values in the masks."""
+        records = self._records.read(split or self.options.eval_split, named=True)
+        return self._decoded(records if limit is None else records.take(limit))
+
+    def holdout_examples(self, limit: int | None = None) -> Iterator[Example]:
+        """The training images that are not trained on, as `examples` gives them."""
+        split, held_out = self.options.train_split, self.holdout_count()
+        taken = held_out if limit is None else min(limit, held_out)
+        first = self.count(split) - held_out
+        return self.examples_at(split, range(first, first + taken))
+
+    def _labelled(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
+            yield dataclasses.replace(
+                example, mask=labels_of_mask(example.mask, self.options)
+            )
+
+    def _decoded(self, records: tf.data.Dataset) -> Iterator[Example]:
+        decoded = records.map(
+            lambda record: (
+                *decode_record(record, self.options),
+                record["tfds_id"],
+                record[self._records.name_key],
+            ),
+            num_parallel_calls=2,
+            deterministic=True,
+        ).prefetch(2)
+        try:
+            for image, mask, id_, name in decoded.as_numpy_iterator():
+                yield Example(image, mask, self._named(id_), self._named(name or id_))
+        except tf.errors.InvalidArgumentError as error:
+            raise explained(error) from error
+
+    def _named(self, name: bytes) -> str:
+        return self._prefix + name.decode(errors="replace")

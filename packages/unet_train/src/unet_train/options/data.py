@@ -1,0 +1,207 @@
+"""Which data, and how it reaches the network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from unet_train.options.checks import require_from, require_positive, require_share
+
+# Shares of datasets are counted in these.
+_PARTS = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FurtherData:
+    """A dataset beside the first; what is None is as for that one.
+
+    Attributes:
+      name: TFDS name of the dataset.
+      share: Share of the training tiles that come from it, to four decimals.
+      data_dir: Folder that TFDS built it in.
+      train_split: TFDS split to train on.
+      eval_split: TFDS split to validate on.
+      image_feature: Name of the dataset's feature that holds the image.
+      mask_feature: Name of the feature that holds the mask.
+      foreground: Values of the mask that are to be found.
+      background: Values of the mask that are not.
+      ignored: Values of the mask that count in no loss and no score.
+    """
+
+    name: str
+    share: float
+    data_dir: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    image_feature: str | None = None
+    mask_feature: str | None = None
+    foreground: list[int] | None = None
+    background: list[int] | None = None
+    ignored: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.parts < _PARTS:
+            raise ValueError(
+                f"`share` of the further dataset {self.name!r} must lie between 0 and"
+                f" 1, and counts to four decimals. Received: {self.share}"
+            )
+
+    @classmethod
+    def of(cls, entry: FurtherData | Mapping[str, Any]) -> FurtherData:
+        """An entry of `also`, from its keys if it is not one already."""
+        if isinstance(entry, cls):
+            return entry
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(entry, Mapping) or not {"name", "share"} <= set(entry):
+            raise ValueError(
+                f"A dataset in `also` needs a `name` and a `share`. Received: {entry}"
+            )
+        if strange := sorted(set(entry) - set(names)):
+            raise ValueError(
+                f"The dataset {entry['name']!r} in `also` has the options {strange}."
+                f" It can have {names}."
+            )
+        return cls(**entry)
+
+    @property
+    def parts(self) -> int:
+        """Its share in ten-thousandths."""
+        return round(self.share * _PARTS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which data, and how it reaches the network.
+
+    Attributes:
+      name: TFDS name of the dataset, such as coco_cats or coco_cats/pets.
+      data_dir: Folder that TFDS built it in; TFDS's own default if none is given.
+      also: Further datasets that are trained on, validated on and held out from beside
+        it, each with a name and its share of the tiles; an epoch stays a pass over the
+        first.
+      train_split: TFDS split to train on.
+      holdout: Share of its images, the last of them, that are not trained on: the
+        threshold is chosen on them.
+      eval_split: TFDS split to validate on.
+      image_feature: Name of the dataset's feature that holds the image.
+      mask_feature: Name of the feature that holds the mask.
+      foreground: Values of the mask that are to be found.
+      background: Values of the mask that are not.
+      ignored: Values of the mask that count in no loss and no score.
+      image_size: Resize images so that their longer side has this many pixels;
+        predictions are resized back. None keeps the resolution of the images.
+      tile_size: Side in pixels of the square tile that the network sees in training.
+      batch_size: Tiles a step, over all devices together.
+      shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
+        If there are more images, each run of so many is shuffled for itself.
+      foreground_share: Share of the tiles that are cut so that they show a pixel drawn
+        from all the foreground of their image, if it has any.
+      mirror: Mirror half of the tiles left to right.
+      flip: Turn half of the tiles upside down.
+      scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
+      aspect_jitter: Stretch its width over its height by a random factor of that range;
+        the area stays.
+      rotation: Rotate by up to this many degrees.
+      elastic: Bend the image: standard deviation in pixels of the displacements on a
+        grid of 3 x 3, with bicubic interpolation between them. The paper has 10.
+      color_jitter: Vary brightness, contrast and saturation by up to this share.
+      blur: Blur by a Gaussian of up to this standard deviation in pixels.
+      cutout: Grey out, and ignore, a rectangle with sides of up to this share of the
+        tile's.
+      copy_paste: Share of the tiles that get the foreground of another image pasted in.
+      border_weight: w0 of the paper's weight map, which makes the background between
+        two objects count more; it has 10. 0 leaves the map out.
+      border_sigma: How far from the borders that reaches, in pixels.
+    """
+
+    name: str = "coco_cats"
+    data_dir: str | None = None
+    also: list[FurtherData] = dataclasses.field(default_factory=list)
+    train_split: str = "train"
+    holdout: float = 0.05
+    eval_split: str = "validation"
+    image_feature: str = "image"
+    mask_feature: str = "segmentation_mask"
+    foreground: list[int] = dataclasses.field(default_factory=lambda: [1])
+    background: list[int] = dataclasses.field(default_factory=lambda: [0])
+    ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
+    image_size: int | None = None
+    tile_size: int = 572
+    batch_size: int = 1
+    shuffle_buffer: int = 8192
+    foreground_share: float = 0.0
+    mirror: bool = True
+    flip: bool = False
+    scale_jitter: float = 0.0
+    aspect_jitter: float = 0.0
+    rotation: float = 0.0
+    elastic: float = 0.0
+    color_jitter: float = 0.0
+    blur: float = 0.0
+    cutout: float = 0.0
+    copy_paste: float = 0.0
+    border_weight: float = 0.0
+    border_sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
+        require_positive(self, "image_size", "border_sigma")
+        require_from(self, 0, "scale_jitter", "aspect_jitter", "elastic")
+        require_from(self, 0, "blur", "border_weight")
+        require_share(self, "holdout", "color_jitter", "cutout")
+        for name in ("copy_paste", "foreground_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}` must lie between 0 and 1. Received:"
+                    f" {getattr(self, name)}"
+                )
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(
+                f"`rotation` must lie between 0 and 180. Received: {self.rotation}"
+            )
+        values = [*self.foreground, *self.background, *self.ignored]
+        if not self.foreground or len(set(values)) != len(values):
+            raise ValueError(
+                "`foreground`, `background` and `ignored` must name different values"
+                " of the mask, and `foreground` at least one. Received:"
+                f" {self.foreground}, {self.background}, {self.ignored}"
+            )
+        if min(values) < 0 or max(values) > 255:
+            raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
+        also = [FurtherData.of(each) for each in self.also]
+        object.__setattr__(self, "also", also)
+        if self.shares[0] <= 0:
+            raise ValueError(
+                "The shares of the datasets in `also` must sum to less than 1, or"
+                f" nothing is left for {self.name!r}. Received:"
+                f" {[each.share for each in also]}"
+            )
+        self.each()  # Refuses what does not go together.
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """Of each dataset, the first one's first, in whole numbers."""
+        further = [each.parts for each in self.also]
+        return _PARTS - sum(further), *further
+
+    def alone(self, name: str | None) -> DataOptions:
+        """With the dataset of this name alone, as it is here or else as the first."""
+        if name is None:
+            return self
+        named = [each for each in self.each() if each.name == name]
+        return named[0] if named else dataclasses.replace(self, name=name, also=[])
+
+    def each(self) -> list[DataOptions]:
+        """The options of each dataset by itself, the first one's first."""
+        if not self.also:
+            return [self]
+        given = [
+            {
+                key: value
+                for key, value in dataclasses.asdict(each).items()
+                if key != "share" and value is not None
+            }
+            for each in self.also
+        ]
+        return [dataclasses.replace(self, also=[], **own) for own in ({}, *given)]

@@ -1,0 +1,154 @@
+"""Tiles that are cut where there is something to find."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_train.data import cut
+from unet_train.data.tiles import make_tile
+from unet_train.options import DataOptions
+
+TILE, MARGIN = 30, 8
+WINDOW = slice(MARGIN, TILE - MARGIN)
+PLACE = {"tile_size": TILE, "margin": MARGIN}
+WARPS = [
+    {"rotation": 180.0, "elastic": 0.0},
+    {"rotation": 0.0, "elastic": 4.0},
+    {"rotation": 45.0, "elastic": 2.0},
+]
+
+
+def image_of_places(height, width):
+    """Each pixel tells its row and its column."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+
+
+def aims(mask, share, count):
+    seeds = tf.stack([tf.range(count), tf.fill([count], 3)], 1)
+    return tf.map_fn(lambda seed: cut.random_aim(mask, share, seed), seeds).numpy()
+
+
+def test_an_aim_is_any_pixel_of_the_foreground():
+    mask = np.zeros((5, 7, 1), np.uint8)
+    mask[0, 6] = mask[2, 1:5] = mask[4, 0] = mask[4, 6] = 1
+    mask[3] = 255
+    seen = np.zeros((5, 7), int)
+    np.add.at(seen, tuple(aims(mask, 1.0, 700).T), 1)
+    np.testing.assert_array_equal(seen > 0, mask[..., 0] == 1)
+    assert seen[seen > 0].min() > 65  # 100 each, standard deviation 9.
+    assert seen.max() < 135
+
+
+def test_there_is_one_as_often_as_asked_for():
+    mask = np.ones((4, 4, 1), np.uint8)
+    found = aims(mask, 0.3, 600)
+    assert ((found >= 0).all(1) | (found == -1).all(1)).all()
+    assert (found >= 0).all(1).mean() == pytest.approx(0.3, abs=0.06)
+    assert (aims(mask * 0, 1.0, 20) == -1).all()
+    assert (aims(mask * 255, 1.0, 20) == -1).all()
+
+
+@st.composite
+def aimed(draw):
+    """An image, a pixel of it, and a seed."""
+    height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
+    aim = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    return image_of_places(height, width), aim, draw(st.integers(0, 1000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(aimed())
+def test_the_window_shows_it_and_lies_within_the_image(drawn):
+    image, aim, seed = drawn
+    mask = image[..., :1] * 0
+    tile, labels = cut.random_tile(
+        image, mask, seed=tf.constant([seed, 1]), aim=tf.constant(aim), **PLACE
+    )
+    window, known = tile.numpy()[WINDOW, WINDOW], labels[WINDOW, WINDOW, 0] == 0
+    assert (window[known][:, :2] == aim).all(1).sum() == 1
+    side = TILE - 2 * MARGIN
+    assert known.numpy().sum() == min(len(image), side) * min(len(image[0]), side)
+
+
+@settings(max_examples=60, deadline=None)
+@given(aimed(), st.sampled_from(WARPS))
+def test_a_warped_window_shows_it(drawn, warp):
+    image, aim, seed = drawn
+    tile, labels = cut.random_warped_tile(
+        image, image[..., :1] * 0, seed=tf.constant([seed, 1]), aim=tf.constant(aim),
+        **PLACE, **warp,
+    )  # fmt: skip
+    known = labels[WINDOW, WINDOW, 0] == 0
+    assert (tile.numpy()[WINDOW, WINDOW][known][:, :2] == aim).all(1).any()
+
+
+def test_it_may_be_anywhere_in_the_window():
+    """The window has 14 x 14 places, one as likely as the other."""
+    image = image_of_places(80, 90)
+    aim = tf.constant([40, 45])
+
+    def first(seed):
+        tile, _ = cut.random_tile(image, image[..., :1], seed=seed, aim=aim, **PLACE)
+        return tf.cast(aim, tf.int32) - tf.cast(tile[MARGIN, MARGIN, :2], tf.int32)
+
+    seeds = tf.stack([tf.range(1400), tf.zeros(1400, tf.int32)], 1)
+    found = tf.map_fn(first, seeds).numpy()
+    for axis in (0, 1):
+        counts = np.bincount(found[:, axis], minlength=14)
+        assert len(counts) == 14
+        assert counts.min() > 60  # 100 each, standard deviation 10.
+
+
+def test_an_image_smaller_than_the_window_may_be_anywhere_in_it():
+    image = image_of_places(6, 6)
+    seeds = tf.stack([tf.range(200), tf.zeros(200, tf.int32)], 1)
+
+    def known(seed):
+        _, labels = cut.random_tile(
+            image, image[..., :1] * 0, seed=seed, aim=tf.constant([2, 5]), **PLACE
+        )
+        return labels[WINDOW, WINDOW, 0] == 0
+
+    corners = {tuple(np.argwhere(each)[0]) for each in tf.map_fn(
+        known, seeds, fn_output_signature=tf.bool
+    ).numpy()}  # fmt: skip
+    for axis in (0, 1):
+        assert {corner[axis] for corner in corners} == set(range(9))
+
+
+@pytest.mark.parametrize("warp", [None, *WARPS])
+def test_without_an_aim_the_tile_is_the_plain_one(warp):
+    image = image_of_places(50, 60)
+    make = cut.random_warped_tile if warp else cut.random_tile
+    options = {"seed": tf.constant([4, 4]), **PLACE, **(warp or {})}
+    plain = make(image, image[..., :1], **options)
+    found = make(image, image[..., :1], aim=tf.constant([-1, -1]), **options)
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rotation": 30.0, "elastic": 2.0}, {"image_size": 300}]
+)
+def test_a_small_object_on_a_large_photo_is_seen(options):
+    """It has a ten-thousandth of the pixels, and a window a two-hundredth."""
+    mask = np.zeros((200, 200, 1), np.uint8)
+    mask[150:152, 20:22] = 1
+    record = {
+        "image": tf.io.encode_png(mask.repeat(3, -1) * 200),
+        "segmentation_mask": tf.io.encode_png(mask),
+    }
+
+    def seen(share):
+        data = DataOptions(tile_size=TILE, foreground_share=share, **options)
+        make = tf.function(
+            lambda seed: make_tile([record], data, margin=MARGIN, seed=seed)[1]
+        )
+        return [(make(tf.constant([seed, 0])).numpy() == 1).any() for seed in range(80)]
+
+    assert np.mean(seen(0.0)) < 0.1
+    assert np.mean(seen(0.6)) == pytest.approx(0.6, abs=0.15)
+    assert all(seen(1.0))
