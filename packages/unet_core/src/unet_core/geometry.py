@@ -56,7 +56,8 @@ class Geometry:
         """
         config = UNetConfig(depth=depth, padding=padding, upsampling=upsampling)
         network = _with_all_heads(config)
-        self._operations, self._outputs = network.operations, network.outputs
+        self._operations: Sequence[Operation] = network.operations
+        self._outputs: Sequence[Operation] = network.outputs
 
     @classmethod
     def of(cls, config: UNetConfig) -> Self:
@@ -99,12 +100,12 @@ class Geometry:
 
     @property
     def padding(self) -> Padding:
-        """ "same" if the output is as large as the input, else "valid"."""
+        """Whether the output is as large as the input: "same", else "valid"."""
         return "valid" if self.margin else "same"
 
     @property
     def upsampling(self) -> Upsampling:
-        """ "transposed", or "resize" if a layer of the network repeats pixels."""
+        """If a layer of the network repeats pixels "resize", else "transposed"."""
         layers = {each.layer for each in self._operations}
         return "resize" if "UpSampling2D" in layers else "transposed"
 

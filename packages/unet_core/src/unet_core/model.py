@@ -15,8 +15,9 @@ import keras
 from unet_core.config import UNetConfig
 from unet_core.encoders import load_encoder
 from unet_core.geometry import Geometry
+from unet_core.operations import Operation
 from unet_core.presets import find_preset
-from unet_core.stages import Network, Operation
+from unet_core.stages import Network
 
 
 def build_unet(

@@ -1,4 +1,4 @@
-"""What a layer does to an image: which of its pixels it looks at, and how many it gives.
+"""What a layer does to an image: which pixels it looks at, and how many it gives.
 
 A network is a list of `Operation`s, each after its sources: `stages.py` writes that
 list, and `reading.py` reads it off any Keras model. No TensorFlow here.

@@ -156,7 +156,7 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
     if kind not in _WINDOWS or layer.data_format != "channels_last":
         return None
     config = layer.get_config()
-    options = {}
+    options: dict[str, Any] = {}
     for name in ("kernel_size", "strides", "pool_size", "dilation_rate", "size"):
         if config.get(name) is not None:
             options[name] = _square(config[name])
@@ -176,5 +176,5 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
 
 
 def _square(value: Any) -> int:
-    """The larger of height and width: a window that has all of the true one's pixels."""
+    """The larger of height and width: a window with all pixels of the true one."""
     return max(value) if isinstance(value, (list, tuple)) else int(value)

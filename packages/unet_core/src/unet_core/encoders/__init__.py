@@ -39,7 +39,8 @@ def load_encoder(model: "keras.Model", config: UNetConfig) -> None:
       ImportError: They are not installed.
       ValueError: They are of another network.
     """
-    assert config.encoder is not None and config.encoder_weights is not None
+    assert config.encoder is not None
+    assert config.encoder_weights is not None
     if config.encoder in efficientnet_lite.VARIANTS:
         is_path = config.encoder_weights != "imagenet"
         path = config.encoder_weights if is_path else None
