@@ -162,7 +162,7 @@ def test_the_card_of_an_export_counts_all(run_dir, shards_dir, tmp_path, capsys)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Dataset `discs`, `shards` of TensorFlow" in card
     assert f"| `train` | training | {6 + 665} |" in card
-    assert f"| `train` | held out | {1 + 35} |" in card
+    assert f"| `train` | held out, to choose the threshold | {1 + 35} |" in card
     assert "| `validation` | validation | 43 |" in card
     assert "share: 0.25" in card
     assert str(shards_dir) not in card

@@ -95,13 +95,13 @@ class DataOptions:
       batch_size: Tiles a step, over all devices together.
       shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
         If there are more images, each run of so many is shuffled for itself.
-      foreground_share: Share of the tiles that are cut so that they show a pixel drawn
-        from all the foreground of their image, if it has any.
       mirror: Mirror half of the tiles left to right.
       flip: Turn half of the tiles upside down.
       scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
       aspect_jitter: Stretch its width over its height by a random factor of that range;
         the area stays.
+      foreground_share: Share of the tiles that are cut so that they show a pixel drawn
+        from all the foreground of their image, if it has any.
       rotation: Rotate by up to this many degrees.
       elastic: Bend the image: standard deviation in pixels of the displacements on a
         grid of 3 x 3, with bicubic interpolation between them. The paper has 10.
@@ -130,11 +130,11 @@ class DataOptions:
     tile_size: int = 572
     batch_size: int = 1
     shuffle_buffer: int = 8192
-    foreground_share: float = 0.0
     mirror: bool = True
     flip: bool = False
     scale_jitter: float = 0.0
     aspect_jitter: float = 0.0
+    foreground_share: float = 0.0
     rotation: float = 0.0
     elastic: float = 0.0
     color_jitter: float = 0.0
