@@ -24,14 +24,18 @@ _SUMMED_AXES = {"Conv2D": 3, "DepthwiseConv2dNative": 2, "Conv2DBackpropInput": 
 def train_gflop(model: keras.Model, tile_size: int) -> float:
     """Work of the convolutions in one training step on one tile, in 10^9 operations.
 
-    Counted on the graph as TensorFlow traces it, for whatever model it is. Forward,
-    gradients of all weights, and those of all activations but the image; a
-    multiplication and an addition are two operations.
+    Counted on the graph as TensorFlow traces it, for whatever model it is. Forward, the
+    gradients of all weights that are not frozen, and those of all activations that
+    depend on such weights; a multiplication and an addition are two operations.
     """
     image = tf.TensorSpec((1, tile_size, tile_size, model.input_shape[-1]))
     graph = tf.function(model).get_concrete_function(image).graph
-    # What depends on no weight needs no gradient: the image, and constants.
+    # What depends on no weight that moves needs no gradient: the image, and constants.
+    moving = {id(weight.value.handle) for weight in model.trainable_variables}
     fixed = {graph.inputs[0].ref()}
+    fixed |= {
+        inside.ref() for outside, inside in graph.captures if id(outside) not in moving
+    }
     work = 0.0
     for operation in graph.get_operations():
         inputs = [tensor.ref() for tensor in operation.inputs]
@@ -42,9 +46,10 @@ def train_gflop(model: keras.Model, tile_size: int) -> float:
         transposed = operation.type == "Conv2DBackpropInput"
         source = operation.inputs[2 if transposed else 0]
         pixels = source if transposed else operation.outputs[0]
-        kernel = operation.inputs[1].shape[: _SUMMED_AXES[operation.type]]
-        passes = 2 if source.ref() in fixed else 3
-        work += passes * 2 * math.prod(pixels.shape) * math.prod(kernel)
+        kernel = operation.inputs[1]
+        passes = 1 + (source.ref() not in fixed) + (kernel.ref() not in fixed)
+        summed = kernel.shape[: _SUMMED_AXES[operation.type]]
+        work += passes * 2 * math.prod(pixels.shape) * math.prod(summed)
     return work / 1e9
 
 

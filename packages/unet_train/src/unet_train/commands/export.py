@@ -50,6 +50,11 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         help="side of the tiles that large photos are cut into, in pixels; what fits"
         " into 3 GiB of memory if none is given",
     )
+    export.add_argument(
+        "--compact",
+        action="store_true",
+        help="round the weights to float16's digits: files of about half the size",
+    )
     return export
 
 
@@ -71,6 +76,7 @@ def run(options: jsonargparse.Namespace) -> int:
         photos=options.photos,
         name=options.name,
         tile_size=options.tile_size,
+        compact=options.compact,
     )
     for name, found in parity.items():
         print(

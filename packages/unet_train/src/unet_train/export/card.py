@@ -77,9 +77,12 @@ def _what(module: PhotoModule, facts: Facts) -> str:
         f"{name} {importlib.metadata.version(name)}"
         for name in ("tensorflow", "keras", "unet_train")
     )
+    encoder = (facts.config.get("model") or {}).get("encoder")
+    way_down = f' and the encoder "{encoder}"' if encoder else ""
     return _paragraph(f"""
         A U-Net (Ronneberger, Fischer and Brox, 2015) of depth {geometry.depth} with
-        "{geometry.padding}" padding and {predictor.model.count_params():,} parameters,
+        "{geometry.padding}" padding{way_down}, {predictor.model.count_params():,}
+        parameters,
         which gives each pixel of a photo the probability of {module.class_names[1]}.
         From {predictor.threshold:g} on the mask has it as {module.class_names[1]}.
         {scaled} {tiles} The weights are the {facts.weights} ones of the run. Exported
@@ -196,7 +199,8 @@ attribution to the COCO Consortium, which does not own the images. Each image ha
 licence that its photographer chose on Flickr, named in COCO's annotations, many of them
 non-commercial or without derivatives; using them is subject to Flickr's terms too.
 Whether that binds a network trained on them is for whoever publishes it to find out.
-Other data has its own terms. The code that trained and exported it is Apache-2.0."""
+Other data has its own terms. An encoder with ImageNet weights began as somebody else's:
+EfficientNet-Lite's are Apache-2.0. The code that trained and exported it is Apache-2.0."""
 
 
 def _config(facts: Facts) -> str:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from unet_train.export.published import compress
 from unet_train.export.signatures import LogitsModule, PhotoModule
 from unet_train.export.whole_photo import Forward
 
@@ -91,6 +92,7 @@ def _write_keras(module: PhotoModule, path: pathlib.Path) -> None:
             " build the network of stock Keras layers."
         )
     model.save(path)
+    compress(path)
 
 
 def _modules(config: Any) -> Iterator[str]:

@@ -22,6 +22,7 @@ from unet_train.export.parity import (
     synthetic_photos,
     validation_photos,
 )
+from unet_train.export.published import publish, round_weights
 from unet_train.export.signatures import PhotoModule
 from unet_train.inference.photos import read_photo
 from unet_train.inference.predictor import Predictor
@@ -41,6 +42,7 @@ def export(
     photos: Sequence[str | os.PathLike[str]] = (),
     name: str = "foreground",
     tile_size: int | None = None,
+    compact: bool = False,
 ) -> dict[str, Parity]:
     """Writes a folder with a network in several forms and a card.
 
@@ -58,6 +60,8 @@ def export(
       name: What the network finds, for class names and card.
       tile_size: Side of the tiles that large photos are cut into; None for what fits
         into 3 GiB of memory.
+      compact: Round the weights to what float16 holds, for files of about half the
+        size; the forms are compared with the network of the rounded weights.
 
     Returns:
       How each form compares.
@@ -71,6 +75,8 @@ def export(
     _check_empty(output)
     config = run_folder.read_config(run_dir)
     trained = load.load_trained(run_dir, weights)
+    if compact:
+        round_weights(trained.model)
     predictor = Predictor(
         trained.model,
         image_size=config["data"]["image_size"],
@@ -96,6 +102,10 @@ def export(
             parity=parity,
         )
         (whole / CARD).write_text(make_card(module, facts), encoding="utf-8")
+        if "keras" in formats:
+            # With these it is a published model, which `Predictor.load` takes.
+            settings = {**predictor.settings, "step": trained.step}
+            publish(whole, config, {**(facts.metrics or {}), **settings})
         whole.replace(output)
     return parity
 

@@ -112,17 +112,21 @@ def _fused_norm(
     Keras 3 does this in some twenty operations on float32, each of which goes through
     memory once more; TensorFlow has one, forward and backward.
     """
-    if not training or not layer.trainable or mask is not None:
+    if not training or mask is not None:
         return call(inputs, training=training, mask=mask)
     inputs = tf.cast(inputs, layer.compute_dtype)
     channels = inputs.shape[-1]
+    kept = {"mean": layer.moving_mean.value, "variance": layer.moving_variance.value}
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
         inputs,
         scale=layer.gamma.value if layer.scale else tf.ones(channels),
         offset=layer.beta.value if layer.center else tf.zeros(channels),
         epsilon=layer.epsilon,
-        is_training=True,
+        is_training=layer.trainable,
+        **({} if layer.trainable else kept),
     )
+    if not layer.trainable:
+        return outputs  # Of a frozen one, which TensorFlow joins to its convolution.
     # The operation gives the variance of the population that a sample speaks for; Keras
     # keeps that of the sample.
     count = tf.cast(tf.size(inputs) // channels, tf.float32)

@@ -299,13 +299,15 @@ class SegmentationTask:
         return sums
 
     def _gradients_of_part(self, batch: Batch, divisor: tf.Tensor) -> list[tf.Tensor]:
-        weights = self.model.trainable_variables
-        with tf.GradientTape() as tape:
+        weights = [weight.value for weight in self.model.trainable_variables]
+        # What was accessed would be all weights, those of a frozen encoder too.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
             loss = self._loss(batch, divisor)
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(
             scaled_loss,
-            [weight.value for weight in weights],
+            weights,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return [loss, *gradients]
