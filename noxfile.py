@@ -132,7 +132,9 @@ def train_model(session: nox.Session) -> None:
     """`models/cats` from the photographs that COCO_CATS_TEST_DATA names; 50 minutes."""
     data = os.environ.get("COCO_CATS_TEST_DATA")
     if data is None:
-        session.error("Set COCO_CATS_TEST_DATA to a folder with feral_cats/, coco_real/")
+        session.error(
+            "Set COCO_CATS_TEST_DATA to a folder with feral_cats/, coco_real/"
+        )
     install(session, ["coco_cats_tfds", "unet_core[pretrained]", "unet_train"])
     work = ROOT / "train_model"
     session.run("python", "models/make_cats.py", data, str(work), env=QUIET)

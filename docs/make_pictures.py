@@ -2,7 +2,8 @@
 
     python docs/make_pictures.py --demo demo --output docs
 
-They show the embedded sample and nothing else. `sample.png`: photo, truth, prediction;
+They show the embedded sample and the photo it is made of, nothing else. `found.png`:
+that photo, and what the model that ships found; `sample.png`: photo, truth, prediction;
 `contact_sheet.png`: what `coco-cats show` draws; `augmentation.png`: one photo as
 training may see it.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import skimage.data
 
 from coco_cats_tfds.built import find_built
 from coco_cats_tfds.contact_sheet import draw_sheet
@@ -53,11 +55,20 @@ def main() -> None:
     sheet = draw_sheet(dataset.examples("train"), 6)
     save(sheet, options.output / "contact_sheet.png")
     save(augmented(built), options.output / "augmentation.png")
+    save(found_by_the_shipped_model(), options.output / "found.png", colors=256)
 
 
-def save(picture: PIL.Image.Image, path: pathlib.Path) -> None:
+def save(picture: PIL.Image.Image, path: pathlib.Path, *, colors: int = 128) -> None:
     """As a small PNG."""
-    picture.quantize(128).save(path, optimize=True)
+    picture.quantize(colors).save(path, optimize=True)
+
+
+def found_by_the_shipped_model() -> PIL.Image.Image:
+    """scikit-image's cat, whole, beside what `models/cats` found."""
+    photo = skimage.data.chelsea()
+    mask = Predictor.load(pathlib.Path(__file__).parents[1] / "models" / "cats")(photo)
+    gap = np.full((len(photo), GAP, 3), 255, np.uint8)
+    return PIL.Image.fromarray(np.hstack([photo, gap, overlay(photo, mask)]))
 
 
 def beside(panels: list[Pixels]) -> Pixels:

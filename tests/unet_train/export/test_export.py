@@ -363,7 +363,7 @@ def test_the_formats_offered_are_those_there_are():
 def test_a_run_becomes_a_folder(exported):
     names = {path.name for path in exported.iterdir()}
     files = {kind.file for name, kind in TABLE.items() if installed(name)}
-    assert names == {"README.md", *files}
+    assert names == {"README.md", "config.yaml", "metrics.json", *files}
     assert not list(exported.parent.glob("partial.*"))
 
 
@@ -407,6 +407,9 @@ def test_it_loads_where_our_packages_are_not(exported, run_dir, tmp_path):
         assert_same(found[name], expected)
 
 
+ENCODER = {"encoder": "efficientnet_lite0", "decoder_filters": (4, 4)}
+
+
 @pytest.mark.parametrize(
     ("name", "config", "allowed"),
     [
@@ -414,6 +417,8 @@ def test_it_loads_where_our_packages_are_not(exported, run_dir, tmp_path):
         pytest.param("onnx", {"upsampling": "resize"}, 1e-4, marks=needs("onnx")),
         pytest.param("litert", {"padding": "valid"}, 1e-4, marks=needs("litert")),
         pytest.param("litert", {"upsampling": "resize"}, 1e-4, marks=needs("litert")),
+        pytest.param("onnx", ENCODER, 1e-4, marks=needs("onnx")),
+        pytest.param("litert", ENCODER, 1e-4, marks=needs("litert")),
         # LiteRT sums the statistics of group norm less exactly.
         pytest.param("litert", {"norm": "group"}, 1e-3, marks=needs("litert")),
     ],
@@ -486,6 +491,25 @@ def test_images_that_were_not_trained_on_count_as_such(
     card = (output / "README.md").read_text()
     found = re.findall(r"^\| `train` \| (.*) \|$", card, re.M)
     assert found == rows
+
+
+def test_an_export_is_a_published_model(run_dir, tmp_path):
+    """Half as large with rounded weights, and nothing of the machine in it."""
+    sizes = {}
+    for compact in (False, True):
+        folder = tmp_path / str(compact)
+        export(run_dir, folder, formats=["keras"], compact=compact)
+        sizes[compact] = (folder / "model.keras").stat().st_size
+        assert str(run_dir.parent) not in (folder / "config.yaml").read_text()
+        found, expected = Predictor.load(folder), Predictor.load(run_dir)
+        assert (found.threshold, found.image_size) == (0.45, expected.image_size)
+        photo = picture(61, 83)
+        difference = found.probabilities(photo) - expected.probabilities(photo)
+        assert np.abs(difference).max() < (5e-3 if compact else 1e-7)
+        weights = found.model.get_weights()
+        halves = [each.astype(np.float16).astype(np.float32) for each in weights]
+        assert compact == all(map(np.array_equal, weights, halves))
+    assert sizes[True] < sizes[False]
 
 
 def test_another_threshold_is_in_card_and_mask(run_dir, tmp_path):
