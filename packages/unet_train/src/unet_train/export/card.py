@@ -199,7 +199,7 @@ attribution to the COCO Consortium, which does not own the images. Each image ha
 licence that its photographer chose on Flickr, named in COCO's annotations, many of them
 non-commercial or without derivatives; using them is subject to Flickr's terms too.
 Whether that binds a network trained on them is for whoever publishes it to find out.
-Other data has its own terms. An encoder with ImageNet weights began as somebody else's:
+Other data has its own terms. The ImageNet weights of an encoder were somebody else's:
 EfficientNet-Lite's are Apache-2.0. The code that trained and exported it is Apache-2.0."""
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from unet_train.options import TaskOptions
+
 _PREFIX = "encoder_"
 
 
@@ -24,24 +26,26 @@ def encoder_layers(model: keras.Model) -> list[keras.Layer]:
     ]
 
 
-def require_encoder(layers: Sequence[keras.Layer], model: keras.Model) -> None:
-    """Refuses to treat an encoder otherwise where there is none.
+def prepare_encoder(model: keras.Model, options: TaskOptions) -> list[keras.Layer]:
+    """Freezes the encoder if the options say so; returns its layers.
+
+    A norm that is frozen uses the statistics that it has, and keeps them.
 
     Raises:
-      ValueError: The model has none.
+      ValueError: The options are for an encoder, and the model has none.
     """
-    if not layers:
+    layers = encoder_layers(model)
+    is_meant = options.freeze_encoder or options.encoder_rate != 1
+    if is_meant and not layers:
         raise ValueError(
-            f"`freeze_encoder` and `encoder_rate` are for an encoder, and no layer of"
+            "`freeze_encoder` and `encoder_rate` are for an encoder, and no layer of"
             f" {model.name!r} has a name that begins with {_PREFIX!r}. Leave them out,"
             " or name the network's layers so."
         )
-
-
-def freeze(layers: Sequence[keras.Layer]) -> None:
-    """Has layers keep their weights; norms then use and keep their statistics."""
-    for layer in layers:
-        layer.trainable = False
+    if options.freeze_encoder:
+        for layer in layers:
+            layer.trainable = False
+    return layers
 
 
 @contextlib.contextmanager

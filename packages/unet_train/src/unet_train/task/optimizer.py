@@ -88,6 +88,12 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
                 " called with a step. Give a `keras.optimizers.schedules` class."
             )
 
+    @classmethod
+    def of(cls, options: TaskOptions) -> WarmUp:
+        """The schedule that the options of a task describe."""
+        rate, warmup_steps = options.learning_rate, options.warmup_steps
+        return cls(rate, schedule=options.schedule, warmup_steps=warmup_steps)
+
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The learning rate of a step, counted from 0."""
         step = tf.cast(step, tf.float32)

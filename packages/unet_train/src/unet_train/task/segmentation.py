@@ -20,7 +20,7 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
-from unet_train.task.encoder import encoder_layers, freeze, require_encoder, slowed
+from unet_train.task.encoder import prepare_encoder, slowed
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss
 from unet_train.task.losses import make_loss
@@ -89,17 +89,9 @@ class SegmentationTask:
             )
         self.model = model
         self.options = TaskOptions(**options)
-        self._encoder = encoder_layers(model)
-        if self.options.freeze_encoder or self.options.encoder_rate != 1:
-            require_encoder(self._encoder, model)
-        if self.options.freeze_encoder:
-            freeze(self._encoder)
+        self._encoder = prepare_encoder(model, self.options)
         self.loss: Loss = make_loss(self.options.loss)
-        self.schedule = WarmUp(
-            self.options.learning_rate,
-            schedule=self.options.schedule,
-            warmup_steps=self.options.warmup_steps,
-        )
+        self.schedule = WarmUp.of(self.options)
         self.optimizer: keras.Optimizer = make_optimizer(self.options, self.schedule)
         self.accumulate = 1
         self.compiles_gradients = False
