@@ -200,7 +200,7 @@ licence that its photographer chose on Flickr, named in COCO's annotations, many
 non-commercial or without derivatives; using them is subject to Flickr's terms too.
 Whether that binds a network trained on them is for whoever publishes it to find out.
 Other data has its own terms. The ImageNet weights of an encoder were somebody else's:
-EfficientNet-Lite's are Apache-2.0. The code that trained and exported it is Apache-2.0."""
+EfficientNet-Lite's are Apache-2.0. So is the code that trained and exported it."""
 
 
 def _config(facts: Facts) -> str:
