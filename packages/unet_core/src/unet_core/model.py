@@ -15,8 +15,9 @@ import keras
 from unet_core.config import UNetConfig
 from unet_core.encoders import load_encoder
 from unet_core.geometry import Geometry
+from unet_core.operations import Operation
 from unet_core.presets import find_preset
-from unet_core.stages import Network, Operation
+from unet_core.stages import Network
 
 
 def build_unet(
@@ -55,8 +56,7 @@ def build_unet(
     image = keras.Input((None, None, config.input_channels), name="image")
     tensors: dict[Operation, Any] = {}
     for operation in network.operations:
-        options = {"name": operation.name, "dtype": dtype, **operation.options}
-        layer = getattr(keras.layers, operation.layer)(**options)
+        layer = operation.make(dtype)
         sources = [tensors[each] for each in operation.sources] or [image]
         tensors[operation] = layer(sources if len(sources) > 1 else sources[0])
 

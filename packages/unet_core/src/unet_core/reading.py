@@ -18,14 +18,24 @@ from unet_core.geometry import Geometry
 from unet_core.operations import Operation
 
 # Layers and operations of Keras each of whose output pixels depends on the pixel of the
-# same place only, whatever their options. `LayerScale` is ConvNeXt's.
+# same place only, whatever their options. `LayerScale` is ConvNeXt's,
+# `CustomScaleLayer` Inception-ResNet's.
 _POINTWISE = {
     *("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Identity", "Rescaling"),
     *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"),
     *("BatchNormalization", "LayerScale", "StochasticDepth", "ActivityRegularization"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Divide"),
     *("TrueDivide", "Relu", "Relu6", "Sigmoid", "HardSigmoid", "Gelu", "Silu", "Tanh"),
-    *("HardSilu", "Cast", "Clip", "Abs", "Negative", "Sqrt", "Square"),
+    *(
+        "CustomScaleLayer",
+        "HardSilu",
+        "Cast",
+        "Clip",
+        "Abs",
+        "Negative",
+        "Sqrt",
+        "Square",
+    ),
 }
 # Those of an axis: the last one, of channels, is pointwise.
 _ALONG_AN_AXIS = {
@@ -80,16 +90,21 @@ def read_operations(model: keras.Model) -> tuple[list[Operation], list[Operation
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         shapes = [tuple(each.shape) for each in inputs]
         raise ValueError(f"it takes {shapes} in place of one batch of images")
-    reader = _Reader()
+    reader = GraphReader()
     outputs = reader.read(model, None)
-    return reader.operations, outputs
+    return list(reader.nodes), outputs
 
 
-class _Reader:
-    """Follows a graph, and those of the models in it."""
+class GraphReader:
+    """Follows a graph, and those of the models in it.
+
+    Attributes:
+      nodes: Keras's call of a layer by the operation that it became, each after its
+        sources.
+    """
 
     def __init__(self) -> None:
-        self.operations: list[Operation] = []
+        self.nodes: dict[Operation, Any] = {}
 
     def read(self, model: Any, given: Operation | None) -> list[Operation]:
         """Adds the operations of a model that is given the output of another one."""
@@ -111,7 +126,7 @@ class _Reader:
                     found[id(tensor)] = end
                 continue
             operation = _operation(layer, [s for s in sources if s], outputs[0])
-            self.operations.append(operation)
+            self.nodes[operation] = node
             for tensor in outputs:
                 found[id(tensor)] = operation
         ends = [found.get(id(tensor)) for tensor in model.outputs]
@@ -138,9 +153,15 @@ def _operation(
     shape = output.shape
     channels = shape[-1] or 0
     known = _options(layer, kind, len(shape))
-    if len(shape) == 4 and known is not None:
-        return Operation(kind, layer.name, tuple(sources), channels, known)
-    return Operation(kind, layer.name, tuple(sources), channels, {}, sees_all=True)
+    return Operation(
+        kind,
+        layer.name,
+        tuple(sources),
+        channels,
+        known or {},
+        sees_all=len(shape) != 4 or known is None,
+        of_image=len(shape) != 4 or tuple(shape[1:3]) == (1, 1),
+    )
 
 
 def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
@@ -156,7 +177,7 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
     if kind not in _WINDOWS or layer.data_format != "channels_last":
         return None
     config = layer.get_config()
-    options = {}
+    options: dict[str, Any] = {}
     for name in ("kernel_size", "strides", "pool_size", "dilation_rate", "size"):
         if config.get(name) is not None:
             options[name] = _square(config[name])
@@ -176,5 +197,5 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
 
 
 def _square(value: Any) -> int:
-    """The larger of height and width: a window that has all of the true one's pixels."""
+    """The larger of height and width, so that no pixel of the true window is missed."""
     return max(value) if isinstance(value, (list, tuple)) else int(value)

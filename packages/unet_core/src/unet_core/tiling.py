@@ -161,8 +161,8 @@ class TiledPredictor:
     def largest_tile(self) -> int | None:
         """Side of the largest square tile that keeps within the memory budget.
 
-        None where the model sees the whole image at once (`Geometry.sees_all`). The smallest
-        that the model takes if the budget is not even enough for that.
+        None where the model sees the whole image at once (`Geometry.sees_all`). The
+        smallest that the model takes if the budget is not even enough for that.
         """
         if self.geometry.sees_all:
             return None
@@ -182,10 +182,10 @@ class TiledPredictor:
         if self.geometry.sees_all and plan != whole:
             needed = whole.pixels * self._bytes_a_pixel
             raise ValueError(
-                f"The layer {self.geometry.sees_all} sees the whole image, so that tiles"
-                f" would not agree. For one pass over {height} x {width} pixels use"
-                f" `tile_size=None`, which takes about {needed:,} bytes, or scale the"
-                " image down."
+                f"The layer {self.geometry.sees_all} sees the whole image, so that"
+                f" tiles would not agree. For one pass over {height} x {width} pixels"
+                f" use `tile_size=None`, which takes about {needed:,} bytes, or scale"
+                " the image down."
             )
         if plan is None:
             needed = self._planner.smallest_tile**2 * self._bytes_a_pixel

@@ -82,8 +82,8 @@ def add_encoder(
             f" {depth} `decoder_filters`. Give {_DEPTH} of them or fewer."
         )
     graph = _Graph(operations)
-    scale = {"scale": 1 / 128, "offset": -127 / 128, "dtype": "float32"}
-    x = add(operations, "Rescaling", "rescale", **scale)
+    scale: dict[str, Any] = {"scale": 1 / 128, "offset": -127 / 128}
+    x = add(operations, "Rescaling", "rescale", dtype="float32", **scale)
     x = graph.convolution(x, _STEM, "encoder_stem", kernel_size=3, strides=2)
     taps, block = [], 0
     for stage in _scaled_stages(VARIANTS[name]):
@@ -95,7 +95,7 @@ def add_encoder(
             stride = 1 if repeat else stage.stride
             x = graph.block(x, stage, stride, f"encoder_block_{block}")
             block += 1
-    if head and not __import__("os").environ.get("NOHEAD"):
+    if head:
         x = graph.convolution(x, _HEAD, "encoder_head", kernel_size=1)
     return [*taps, x]
 
@@ -143,7 +143,7 @@ def _of_layer(
 
 
 def _torch_key(name: str) -> str:
-    """PyTorch's name of a layer: `_blocks.3._bn1` of `encoder_block_3_depthwise_norm`."""
+    """PyTorch's name of a layer, such as `_blocks.3._bn1`."""
     _, place, *rest = name.split("_")
     if place == "stem":
         return {"conv": "_conv_stem", "norm": "_bn0"}[rest[0]]
@@ -201,7 +201,7 @@ class _Graph:
         if stage.expand > 1:
             wide = into.channels * stage.expand
             x = self.convolution(x, wide, f"{name}_expand", kernel_size=1)
-        options = {"kernel_size": stage.kernel, "strides": stride}
+        options: dict[str, Any] = {"kernel_size": stage.kernel, "strides": stride}
         x = self.convolution(x, None, f"{name}_depthwise", **options)
         x = self.convolution(
             x, stage.channels, f"{name}_project", kernel_size=1, relu=False
@@ -224,7 +224,7 @@ class _Graph:
         of_all = {"filters": filters} if filters else {}
         options |= {"padding": "same", "use_bias": False, **of_all}
         x = add(self._operations, layer, f"{name}_conv", x, **options)
-        norm = {"epsilon": 1e-3, "momentum": 0.99}
+        norm: dict[str, Any] = {"epsilon": 1e-3, "momentum": 0.99}
         x = add(self._operations, "BatchNormalization", f"{name}_norm", x, **norm)
         if not relu:
             return x
