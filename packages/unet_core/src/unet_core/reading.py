@@ -153,13 +153,14 @@ def _operation(
     shape = output.shape
     channels = shape[-1] or 0
     known = _options(layer, kind, len(shape))
+    reach_known = known is not None and known.get("interpolation") != "bicubic"
     return Operation(
         kind,
         layer.name,
         tuple(sources),
         channels,
         known or {},
-        sees_all=len(shape) != 4 or known is None,
+        sees_all=len(shape) != 4 or not reach_known,
         of_image=len(shape) != 4 or tuple(shape[1:3]) == (1, 1),
     )
 
@@ -192,8 +193,7 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
             options[name] = value
     if "interpolation" in config:
         options["interpolation"] = config["interpolation"]
-    known = options.get("interpolation") in (None, "nearest", "bilinear")
-    return options if known and options.get("padding") != "causal" else None
+    return options if options.get("padding") != "causal" else None
 
 
 def _square(value: Any) -> int:
