@@ -20,13 +20,17 @@ PACKAGES = {
     "unet_train": ["unet_core"],
 }
 # What is optional, and tested.
-EXTRAS = {"unet_train": "[heic,litert,onnx]"}
+EXTRAS = {"unet_core": "[pretrained]", "unet_train": "[heic,litert,onnx]"}
 # dill: the class with which TFDS tests builders imports it.
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill"]
 # Processes that share the test files; TensorFlow takes about a gigabyte in each.
 WORKERS = str(min(4, os.cpu_count() or 1))
-# What tests compare with, and what the example of a README reads its photo with.
-PEERS = {"unet_core": ["pillow"], "unet_train": ["scikit-learn"]}
+# What tests compare with, where they get photos, and what the example of a README reads
+# its photo with.
+PEERS = {
+    "unet_core": ["pillow", "scikit-image", "scikit-learn"],
+    "unet_train": ["scikit-learn"],
+}
 NOTEBOOK_TOOLS = ["nbclient", "ipykernel"]
 SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]
 # What the demo's network must reach; it has 0.89, so that a broken learner fails.
@@ -97,7 +101,8 @@ def versions(session: nox.Session) -> None:
     """`unet_core` with the oldest of all that it claims, and with the newest."""
     oldest = ["tensorflow==2.18.0", "keras==3.5.0", "numpy==1.26.4"]
     pins = oldest if session.python == "3.11" else []
-    session.install("./packages/unet_core", *pins, *TEST_TOOLS, *PEERS["unet_core"])
+    itself = "./packages/unet_core" + EXTRAS["unet_core"]
+    session.install(itself, *pins, *TEST_TOOLS, *PEERS["unet_core"])
     run_tests(session, "tests/unet_core")
 
 

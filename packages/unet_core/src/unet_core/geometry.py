@@ -100,12 +100,12 @@ class Geometry:
 
     @property
     def padding(self) -> Padding:
-        """Whether the output is as large as the input: "same", else "valid"."""
+        """Is "same" if the output is as large as the input, else "valid"."""
         return "valid" if self.margin else "same"
 
     @property
     def upsampling(self) -> Upsampling:
-        """If a layer of the network repeats pixels "resize", else "transposed"."""
+        """Is "transposed", or "resize" if a layer of the network repeats pixels."""
         layers = {each.layer for each in self._operations}
         return "resize" if "UpSampling2D" in layers else "transposed"
 
@@ -279,8 +279,10 @@ class Geometry:
                 break
             if first > _LARGEST:
                 raise ValueError(f"No image of up to {_LARGEST} pixels fits it")
-        smallest = min(lost, key=lambda size: (lost[size], size))
-        if lost[smallest] < 0 or lost[smallest] % 2:
+        # Strided and padded convolutions may make more of an odd size than it has.
+        unequal = {size: each < 0 or each % 2 for size, each in lost.items()}
+        smallest = min(lost, key=lambda size: (unequal[size], lost[size], size))
+        if unequal[smallest]:
             raise ValueError(
                 f"It makes {smallest - lost[smallest]} pixels of {smallest}, which do"
                 " not lie in the middle of them"

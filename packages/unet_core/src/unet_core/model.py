@@ -56,8 +56,7 @@ def build_unet(
     image = keras.Input((None, None, config.input_channels), name="image")
     tensors: dict[Operation, Any] = {}
     for operation in network.operations:
-        options = {"name": operation.name, "dtype": dtype, **operation.options}
-        layer = getattr(keras.layers, operation.layer)(**options)
+        layer = operation.make(dtype)
         sources = [tensors[each] for each in operation.sources] or [image]
         tensors[operation] = layer(sources if len(sources) > 1 else sources[0])
 

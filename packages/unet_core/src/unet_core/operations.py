@@ -1,4 +1,4 @@
-"""What a layer does to an image: which pixels it looks at, and how many it gives.
+"""What a layer does to an image: which of its pixels it sees, and how many it gives.
 
 A network is a list of `Operation`s, each after its sources: `stages.py` writes that
 list, and `reading.py` reads it off any Keras model. No TensorFlow here.
@@ -119,6 +119,8 @@ class Operation:
       channels: Of its output.
       options: Further arguments of its class.
       sees_all: Whether each output pixel depends on all of the image.
+      of_image: Whether there is one output pixel for all of the image, as within
+        squeeze-and-excite. It still counts as of the size of what it came from.
       pixel: Side of an output pixel, in pixels of the image.
       margin: What the output lacks at each of the four borders, in pixels of the image,
         where all that was padded and taken off was so at both ends alike.
@@ -130,6 +132,7 @@ class Operation:
     channels: int
     options: dict[str, Any]
     sees_all: bool = False
+    of_image: bool = False
     pixel: int = dataclasses.field(init=False)
     margin: int = dataclasses.field(init=False)
 
@@ -142,6 +145,17 @@ class Operation:
         lost = kernel - stride + scale - 1 - before - after
         object.__setattr__(self, "margin", margin + pixel * lost // (2 * scale))
         object.__setattr__(self, "pixel", pixel * stride // scale)
+
+    def make(self, dtype: str | None) -> Any:
+        """The layer of Keras, which is imported here only.
+
+        Args:
+          dtype: Its policy, if `options` have none; None for the global one.
+        """
+        import keras
+
+        options = {"name": self.name, "dtype": dtype, **self.options}
+        return getattr(keras.layers, self.layer)(**options)
 
     @functools.cached_property
     def cost(self) -> Cost:

@@ -18,14 +18,24 @@ from unet_core.geometry import Geometry
 from unet_core.operations import Operation
 
 # Layers and operations of Keras each of whose output pixels depends on the pixel of the
-# same place only, whatever their options. `LayerScale` is ConvNeXt's.
+# same place only, whatever their options. `LayerScale` is ConvNeXt's,
+# `CustomScaleLayer` Inception-ResNet's.
 _POINTWISE = {
     *("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Identity", "Rescaling"),
     *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"),
     *("BatchNormalization", "LayerScale", "StochasticDepth", "ActivityRegularization"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Divide"),
     *("TrueDivide", "Relu", "Relu6", "Sigmoid", "HardSigmoid", "Gelu", "Silu", "Tanh"),
-    *("HardSilu", "Cast", "Clip", "Abs", "Negative", "Sqrt", "Square"),
+    *(
+        "CustomScaleLayer",
+        "HardSilu",
+        "Cast",
+        "Clip",
+        "Abs",
+        "Negative",
+        "Sqrt",
+        "Square",
+    ),
 }
 # Those of an axis: the last one, of channels, is pointwise.
 _ALONG_AN_AXIS = {
@@ -80,16 +90,21 @@ def read_operations(model: keras.Model) -> tuple[list[Operation], list[Operation
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         shapes = [tuple(each.shape) for each in inputs]
         raise ValueError(f"it takes {shapes} in place of one batch of images")
-    reader = _Reader()
+    reader = GraphReader()
     outputs = reader.read(model, None)
-    return reader.operations, outputs
+    return list(reader.nodes), outputs
 
 
-class _Reader:
-    """Follows a graph, and those of the models in it."""
+class GraphReader:
+    """Follows a graph, and those of the models in it.
+
+    Attributes:
+      nodes: Keras's call of a layer by the operation that it became, each after its
+        sources.
+    """
 
     def __init__(self) -> None:
-        self.operations: list[Operation] = []
+        self.nodes: dict[Operation, Any] = {}
 
     def read(self, model: Any, given: Operation | None) -> list[Operation]:
         """Adds the operations of a model that is given the output of another one."""
@@ -111,7 +126,7 @@ class _Reader:
                     found[id(tensor)] = end
                 continue
             operation = _operation(layer, [s for s in sources if s], outputs[0])
-            self.operations.append(operation)
+            self.nodes[operation] = node
             for tensor in outputs:
                 found[id(tensor)] = operation
         ends = [found.get(id(tensor)) for tensor in model.outputs]
@@ -138,9 +153,16 @@ def _operation(
     shape = output.shape
     channels = shape[-1] or 0
     known = _options(layer, kind, len(shape))
-    if len(shape) == 4 and known is not None:
-        return Operation(kind, layer.name, tuple(sources), channels, known)
-    return Operation(kind, layer.name, tuple(sources), channels, {}, sees_all=True)
+    reach_known = known is not None and known.get("interpolation") != "bicubic"
+    return Operation(
+        kind,
+        layer.name,
+        tuple(sources),
+        channels,
+        known or {},
+        sees_all=len(shape) != 4 or not reach_known,
+        of_image=len(shape) != 4 or tuple(shape[1:3]) == (1, 1),
+    )
 
 
 def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
@@ -171,10 +193,9 @@ def _options(layer: Any, kind: str, rank: int) -> dict[str, Any] | None:
             options[name] = value
     if "interpolation" in config:
         options["interpolation"] = config["interpolation"]
-    known = options.get("interpolation") in (None, "nearest", "bilinear")
-    return options if known and options.get("padding") != "causal" else None
+    return options if options.get("padding") != "causal" else None
 
 
 def _square(value: Any) -> int:
-    """The larger of height and width: a window with all pixels of the true one."""
+    """The larger of height and width, so that no pixel of the true window is missed."""
     return max(value) if isinstance(value, (list, tuple)) else int(value)

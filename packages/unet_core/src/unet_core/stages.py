@@ -42,8 +42,7 @@ class Network:
         if config.encoder is None:
             x, skips = self._way_down()
         else:
-            # A pretrained one has no stage of full size: its first layer halves it.
-            *skips, x = [None, *add_encoder(config, self.operations)]
+            x, skips = add_encoder(config, self.operations)
             x = self._dropout(x, "bottleneck")
 
         heads = []

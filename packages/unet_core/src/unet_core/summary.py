@@ -71,6 +71,7 @@ class Summary:
         heights, widths = network.sizes(height), network.sizes(width)
         for operation in network.operations:
             pixels = heights[operation] * widths[operation]
+            pixels = 1 if operation.of_image else pixels
             if operation.layer not in _NOT_KEPT:
                 kept += pixels * operation.channels
             cost = operation.cost

@@ -114,8 +114,11 @@ class TiledPredictor:
         forward = keras.Model(model.inputs, logits)  # Without further heads.
         activate = tf.nn.sigmoid if self._classes == 1 else tf.nn.softmax
         signature = tf.TensorSpec((None, None, None, self._channels), tf.uint8)
+        # Keras interpolates in graphs of known sizes only: one for each size of tile.
+        layers = model._flatten_layers(include_self=False, recursive=True)
+        any_size = all(_interpolation(each) == "nearest" for each in layers)
 
-        @tf.function(input_signature=[signature])
+        @tf.function(input_signature=[signature] if any_size else None)
         def probabilities(tiles: tf.Tensor) -> tf.Tensor:
             return activate(forward(tiles, training=False))
 
@@ -255,6 +258,10 @@ class TiledPredictor:
                 " `image.astype(numpy.uint8)` after scaling to that range."
             )
         return image
+
+
+def _interpolation(layer: keras.Layer) -> str:
+    return str(getattr(layer, "interpolation", "nearest"))
 
 
 def _check_logits(model: keras.Model) -> None:

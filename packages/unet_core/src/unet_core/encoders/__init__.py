@@ -14,22 +14,30 @@ if TYPE_CHECKING:
     import keras
 
 
-def add_encoder(config: UNetConfig, operations: list[Operation]) -> list[Operation]:
+def add_encoder(
+    config: UNetConfig, operations: list[Operation]
+) -> tuple[Operation, list[Operation | None]]:
     """Adds the encoder that a network asks for to its list of operations.
 
     Returns:
-      Those whose outputs the way up takes: of half the size of the image, a quarter,
-      and so on, one for each of `decoder_filters`.
+      Its end, and what it leaves for the way up: of full size, half, a quarter and so
+      on, one for each of `decoder_filters`; None where it has nothing of that size.
 
     Raises:
       ValueError: There is no such encoder, or it has fewer stages.
     """
     assert config.encoder is not None
+    taps: list[Operation | None]
     if config.encoder in efficientnet_lite.VARIANTS:
-        return efficientnet_lite.add_encoder(config.encoder, config.depth, operations)
-    from unet_core.encoders import applications
+        lite = efficientnet_lite.add_encoder(config.encoder, config.depth, operations)
+        taps = [None, *lite]  # Its first layer halves the size.
+    else:
+        from unet_core.encoders import applications
 
-    return applications.add_encoder(config.encoder, config.depth, operations)
+        taps = applications.add_encoder(config.encoder, config.depth, operations)
+    *skips, end = taps
+    assert end is not None
+    return end, skips
 
 
 def load_encoder(model: "keras.Model", config: UNetConfig) -> None:
@@ -48,3 +56,7 @@ def load_encoder(model: "keras.Model", config: UNetConfig) -> None:
         for layer in model.layers:
             if layer.name in weights:
                 layer.set_weights(weights[layer.name])
+        return
+    from unet_core.encoders import applications
+
+    applications.load_encoder(model, config.encoder, config.encoder_weights)

@@ -59,19 +59,17 @@ _STAGES = (
 _DEPTH = 5
 
 
-def add_encoder(
-    name: str, depth: int, operations: list[Operation], *, head: bool = True
-) -> list[Operation]:
+def add_encoder(name: str, depth: int, operations: list[Operation]) -> list[Operation]:
     """Adds the layers, with stage names of the form `encoder_block_3_depthwise_conv`.
 
     Args:
       name: One of `VARIANTS`.
       depth: How often the size is halved; what lies behind that is left out.
       operations: Get them.
-      head: Whether the widest layer, that classes are read off, ends it.
 
     Returns:
-      What enters each halving, from the second on, and the end.
+      What enters each halving, from the second on, and the end: the widest layer, that
+      ImageNet's classes were read off.
 
     Raises:
       ValueError: The encoder halves the size less often.
@@ -82,8 +80,8 @@ def add_encoder(
             f" {depth} `decoder_filters`. Give {_DEPTH} of them or fewer."
         )
     graph = _Graph(operations)
-    scale: dict[str, Any] = {"scale": 1 / 128, "offset": -127 / 128, "dtype": "float32"}
-    x = add(operations, "Rescaling", "rescale", **scale)
+    scale: dict[str, Any] = {"scale": 1 / 128, "offset": -127 / 128}
+    x = add(operations, "Rescaling", "rescale", dtype="float32", **scale)
     x = graph.convolution(x, _STEM, "encoder_stem", kernel_size=3, strides=2)
     taps, block = [], 0
     for stage in _scaled_stages(VARIANTS[name]):
@@ -95,9 +93,7 @@ def add_encoder(
             stride = 1 if repeat else stage.stride
             x = graph.block(x, stage, stride, f"encoder_block_{block}")
             block += 1
-    if head and not __import__("os").environ.get("NOHEAD"):
-        x = graph.convolution(x, _HEAD, "encoder_head", kernel_size=1)
-    return [*taps, x]
+    return [*taps, graph.convolution(x, _HEAD, "encoder_head", kernel_size=1)]
 
 
 def read_weights(name: str, path: str | None) -> "dict[str, list[npt.NDArray[Any]]]":
@@ -143,7 +139,7 @@ def _of_layer(
 
 
 def _torch_key(name: str) -> str:
-    """PyTorch's name: `_blocks.3._bn1` for `encoder_block_3_depthwise_norm`."""
+    """PyTorch's name of a layer, such as `_blocks.3._bn1`."""
     _, place, *rest = name.split("_")
     if place == "stem":
         return {"conv": "_conv_stem", "norm": "_bn0"}[rest[0]]

@@ -51,7 +51,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]
             fault = f"{type(error).__name__}: {error}"  # As damaged pickles cause.
     raise ValueError(
         f"{os.fspath(path)} is no file of PyTorch weights that can be read here:"
-        f" {fault}. It must be a whole state dictionary, saved before PyTorch 1.6."
+        f" {fault}. It must be a whole state dictionary as PyTorch before 1.6 saved it."
     )
 
 
