@@ -49,6 +49,8 @@ def test_what_is_no_unet():
     for layers, fault in (
         ([conv(2, 3, **same), pool()], "makes 0 pixels of 1|makes 1 pixels of 2"),
         ([conv(2, 2)], "makes 1 pixels of 2, which do not lie in the middle"),
+        ([keras.layers.GlobalAveragePooling2D()], r"returns \(None, 3\), which is no"),
+        ([keras.layers.Resizing(8, 8)], r"makes \(8, 8\) pixels of \(2, 2\)"),
     ):
         with pytest.raises(ValueError, match=fault):
             read_geometry(convolutional(*layers))

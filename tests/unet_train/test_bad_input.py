@@ -120,7 +120,7 @@ def no_unet(run_dir):
         (old_checkpoint, "has the format None.*reads 2. Use the version"),
         (other_network, "makes 3 channels of 3.*one logit"),
         (other_input, "makes 1 channels of 4.*red, green and blue"),
-        (no_unet, "so it is no U-Net. Use a model of"),
+        (no_unet, r"it returns \(None, 1\), which is no image. Use one of"),
     ],
 )
 def test_a_clear_error_and_nothing_is_changed(run_dir, tmp_path, capsys, damage, fault):

@@ -68,7 +68,10 @@ def read_geometry(model: keras.Model) -> Geometry:
         )
     try:
         operations, outputs = read_operations(model)
-        return Geometry.of_operations(operations, outputs)
+        geometry = Geometry.of_operations(operations, outputs)
+        if geometry.sees_all:
+            _require_sizes(model, geometry)  # What is not known may change them.
+        return geometry
     except ValueError as error:
         fault = str(error)
     raise ValueError(
@@ -90,9 +93,21 @@ def read_operations(model: keras.Model) -> tuple[list[Operation], list[Operation
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         shapes = [tuple(each.shape) for each in inputs]
         raise ValueError(f"it takes {shapes} in place of one batch of images")
+    for output in model.outputs:
+        if len(output.shape) != 4:
+            raise ValueError(f"it returns {tuple(output.shape)}, which is no image")
     reader = GraphReader()
     outputs = reader.read(model, None)
     return list(reader.nodes), outputs
+
+
+def _require_sizes(model: keras.Model, geometry: Geometry) -> None:
+    """Compares what the operations say with what Keras does."""
+    size = geometry.smallest_valid_size + geometry.step
+    outputs = model.compute_output_shape((1, size, size, model.inputs[0].shape[-1]))
+    found = (outputs[0] if isinstance(outputs, list) else outputs)[1:3]
+    if tuple(found) != (geometry.output_size(size),) * 2:
+        raise ValueError(f"it makes {tuple(found)} pixels of {(size, size)}")
 
 
 class GraphReader:

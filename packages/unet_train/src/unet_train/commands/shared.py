@@ -53,7 +53,11 @@ def add_init_from(parser: jsonargparse.ArgumentParser) -> None:
 def make_task_and_data(
     options: jsonargparse.Namespace, model: keras.Model | None = None
 ) -> tuple[SegmentationTask, SegmentationData]:
-    """What `training_parser` described; with another model if there is one."""
+    """What `training_parser` described; with another model if there is one.
+
+    Raises:
+      ValueError: An encoder that nobody trained is to be frozen, or an option is wrong.
+    """
     from unet_core import build_unet
     from unet_train import SegmentationData, SegmentationTask
     from unet_train.registry import make_part
@@ -62,7 +66,16 @@ def make_task_and_data(
     if model is None and options.network is not None:
         model = make_part(options.network, {})
     elif model is None:
-        model = build_unet(UNetConfig(**options.model.as_dict()))
+        config = UNetConfig(**options.model.as_dict())
+        untrained = config.encoder_weights is None and not options.get("init_from")
+        if options.task.freeze_encoder and untrained:
+            raise ValueError(
+                "`task.freeze_encoder` would leave the encoder as it was drawn at"
+                f" random: `model.encoder` is {config.encoder!r} and"
+                " `model.encoder_weights` None. Set encoder_weights to imagenet, start"
+                " from trained weights (--init_from), or leave freeze_encoder out."
+            )
+        model = build_unet(config)
     return SegmentationTask(model, **options.task.as_dict()), data
 
 
