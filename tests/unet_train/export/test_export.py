@@ -125,6 +125,7 @@ def assert_same(found, expected):
         ({"padding": "same"}, None, 70),
         ({"padding": "same"}, 56, None),
         ({"padding": "same", "norm": "group", "groups": 2}, None, 70),
+        ({"encoder": "efficientnet_lite0", "decoder_filters": (4, 4)}, None, 70),
     ],
 )
 def test_the_signature_gives_what_the_predictor_gives(
