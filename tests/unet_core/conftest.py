@@ -27,6 +27,7 @@ CONFIGS: dict[str, UNetConfig] = {
     "stochastic_same": UNetConfig(
         base_filters=8, stochastic_depth=0.1, padding="same", upsampling="resize"
     ),
+    "encoder": UNetConfig(encoder="efficientnet_lite0", decoder_filters=(8, 8)),
 }
 
 

@@ -50,12 +50,13 @@ def test_shapes(light_config):
     ],
 )
 def test_precisions(light_config, dtype, tolerance):
-    keras.utils.set_random_seed(0)
-    exact = outputs_of(build_unet(light_config)(images_for(light_config)))
-    keras.utils.set_random_seed(0)
+    reference = build_unet(light_config)
+    exact = outputs_of(reference(images_for(light_config)))
     model = build_unet(light_config, dtype=dtype)
+    # The same seed gives other numbers where they are drawn in half precision.
+    model.set_weights(reference.get_weights())
     policy = keras.dtype_policies.get(dtype)
-    inner = model.get_layer("bottleneck_conv_1")
+    inner = model.get_layer("decoder_0_conv_1")
     assert inner.compute_dtype == policy.compute_dtype
     assert inner.kernel.dtype == policy.variable_dtype
     logits = model.get_layer("logits")
