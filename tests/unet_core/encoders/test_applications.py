@@ -264,7 +264,8 @@ def test_taps_by_hand():
 
     stem = add("stem", layer="MaxPooling2D", pool_size=2)
     joined = add("joined", stem, add("bypassed", stem), layer="Add")
-    padded = add("padded", joined, layer="ZeroPadding2D", padding=(0, 1))
+    inner = add("inner", joined)  # The last of its size, and not on all paths.
+    padded = add("padded", inner, layer="ZeroPadding2D", padding=(0, 1))
     conv = {"layer": "Conv2D", "kernel_size": 3, "strides": 2}
     main = add("main", padded, **conv)
     beside = add("beside", joined, layer="MaxPooling2D", pool_size=2)
