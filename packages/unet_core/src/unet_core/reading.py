@@ -103,11 +103,13 @@ def read_operations(model: keras.Model) -> tuple[list[Operation], list[Operation
 
 def _require_sizes(model: keras.Model, geometry: Geometry) -> None:
     """Compares what the operations say with what Keras does."""
-    size = geometry.smallest_valid_size + geometry.step
-    outputs = model.compute_output_shape((1, size, size, model.inputs[0].shape[-1]))
-    found = (outputs[0] if isinstance(outputs, list) else outputs)[1:3]
-    if tuple(found) != (geometry.output_size(size),) * 2:
-        raise ValueError(f"it makes {tuple(found)} pixels of {(size, size)}")
+    any_size = geometry.smallest_valid_size + geometry.step
+    _, *sides, channels = model.inputs[0].shape
+    sides = [any_size if side is None else side for side in sides]
+    outputs = model.compute_output_shape((1, *sides, channels))
+    found = tuple((outputs[0] if isinstance(outputs, list) else outputs)[1:3])
+    if found != tuple(side - 2 * geometry.margin for side in sides):
+        raise ValueError(f"it makes {found} pixels of {tuple(sides)}")
 
 
 class GraphReader:
