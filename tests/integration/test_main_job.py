@@ -94,7 +94,9 @@ def test_minimal_loop(command, sample):
     assert "IoU" in printed
 
 
-@pytest.mark.parametrize("name", ["sample", "feral_cats", "coco_cats"])
+@pytest.mark.parametrize(
+    "name", ["sample", "feral_cats", "coco_cats", "coco_cats_pretrained"]
+)
 def test_configs_are_valid_and_say_how_they_are_used(command, name):
     path = ROOT / "configs" / f"{name}.yaml"
     printed = command(
