@@ -67,8 +67,7 @@ def found_by_the_shipped_model() -> PIL.Image.Image:
     """scikit-image's cat, whole, beside what `models/cats` found."""
     photo = skimage.data.chelsea()
     mask = Predictor.load(pathlib.Path(__file__).parents[1] / "models" / "cats")(photo)
-    gap = np.full((len(photo), GAP, 3), 255, np.uint8)
-    return PIL.Image.fromarray(np.hstack([photo, gap, overlay(photo, mask)]))
+    return PIL.Image.fromarray(beside([photo, overlay(photo, mask)]))
 
 
 def beside(panels: list[Pixels]) -> Pixels:

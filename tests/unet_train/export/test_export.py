@@ -32,6 +32,7 @@ from unet_train.export.orientation import exif_orientation
 from unet_train.export.run import export
 from unet_train.export.signatures import PhotoModule
 from unet_train.inference import photos
+from unet_train.runs.folder import read_config
 
 ROOT = pathlib.Path(__file__).parents[3]
 GUIDE = (ROOT / "docs" / "exporting.md").read_text()
@@ -501,7 +502,10 @@ def test_an_export_is_a_published_model(run_dir, tmp_path):
         folder = tmp_path / str(compact)
         export(run_dir, folder, formats=["keras"], compact=compact)
         sizes[compact] = (folder / "model.keras").stat().st_size
-        assert str(run_dir.parent) not in (folder / "config.yaml").read_text()
+        data_dir = read_config(run_dir)["data"]["data_dir"]
+        assert data_dir
+        for file in ("config.yaml", "metrics.json", "README.md"):
+            assert data_dir not in (folder / file).read_text()
         found, expected = Predictor.load(folder), Predictor.load(run_dir)
         assert (found.threshold, found.image_size) == (0.45, expected.image_size)
         photo = picture(61, 83)

@@ -26,16 +26,8 @@ _POINTWISE = {
     *("BatchNormalization", "LayerScale", "StochasticDepth", "ActivityRegularization"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Divide"),
     *("TrueDivide", "Relu", "Relu6", "Sigmoid", "HardSigmoid", "Gelu", "Silu", "Tanh"),
-    *(
-        "CustomScaleLayer",
-        "HardSilu",
-        "Cast",
-        "Clip",
-        "Abs",
-        "Negative",
-        "Sqrt",
-        "Square",
-    ),
+    *("HardSilu", "Cast", "Clip", "Abs", "Negative", "Sqrt", "Square"),
+    "CustomScaleLayer",
 }
 # Those of an axis: the last one, of channels, is pointwise.
 _ALONG_AN_AXIS = {

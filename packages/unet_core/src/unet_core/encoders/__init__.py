@@ -1,10 +1,10 @@
 """Encoders that others trained on ImageNet, as the way down of a U-Net.
 
-One module a family: its graph and its weights. What an encoder wants done to pixel
-values 0..255 belongs to its graph.
+One module a family, with its graph in `add_encoder` and its weights in `load_encoder`.
+What an encoder wants done to pixel values 0..255 belongs to its graph.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_core.config import UNetConfig
 from unet_core.encoders import efficientnet_lite
@@ -26,17 +26,8 @@ def add_encoder(
     Raises:
       ValueError: There is no such encoder, or it has fewer stages.
     """
-    assert config.encoder is not None
-    taps: list[Operation | None]
-    if config.encoder in efficientnet_lite.VARIANTS:
-        lite = efficientnet_lite.add_encoder(config.encoder, config.depth, operations)
-        taps = [None, *lite]  # Its first layer halves the size.
-    else:
-        from unet_core.encoders import applications
-
-        taps = applications.add_encoder(config.encoder, config.depth, operations)
-    *skips, end = taps
-    assert end is not None
+    family = _family(config.encoder)
+    *skips, end = family.add_encoder(config.encoder, config.depth, operations)
     return end, skips
 
 
@@ -47,16 +38,14 @@ def load_encoder(model: "keras.Model", config: UNetConfig) -> None:
       ImportError: They are not installed.
       ValueError: They are of another network.
     """
-    assert config.encoder is not None
-    assert config.encoder_weights is not None
-    if config.encoder in efficientnet_lite.VARIANTS:
-        is_path = config.encoder_weights != "imagenet"
-        path = config.encoder_weights if is_path else None
-        weights = efficientnet_lite.read_weights(config.encoder, path)
-        for layer in model.layers:
-            if layer.name in weights:
-                layer.set_weights(weights[layer.name])
-        return
+    family = _family(config.encoder)
+    family.load_encoder(model, config.encoder, config.encoder_weights)
+
+
+def _family(name: str | None) -> Any:
+    """The module of an encoder; that of `keras.applications` needs Keras."""
+    if name in efficientnet_lite.VARIANTS:
+        return efficientnet_lite
     from unet_core.encoders import applications
 
-    applications.load_encoder(model, config.encoder, config.encoder_weights)
+    return applications

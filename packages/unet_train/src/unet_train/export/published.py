@@ -18,8 +18,24 @@ import yaml
 
 from unet_train.runs.folder import CONFIG, METRICS, write_text
 
-# What of a configuration makes the network and its use; the rest names folders.
+# What of a configuration makes the network and its use.
 _TOLD = ("model", "network", "data", "task", "trainer")
+
+
+def told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration is of use elsewhere: no folder of its machine."""
+    found = {key: config[key] for key in _TOLD if config.get(key)}
+    also = [_without_folder(each) for each in found["data"].get("also", [])]
+    found["data"] = {**_without_folder(found["data"]), "also": also}
+    if weights := found.get("model", {}).get("encoder_weights"):
+        # "imagenet", or the path of a file.
+        name = pathlib.PurePath(weights).name
+        found["model"] = {**found["model"], "encoder_weights": name}
+    return found
+
+
+def _without_folder(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "data_dir"}
 
 
 def publish(
@@ -32,15 +48,8 @@ def publish(
       config: Of the run.
       metrics: Threshold, step, and scores if there are any.
     """
-    told = {key: config[key] for key in _TOLD if key in config}
-    told["data"] = _without_folder(told["data"])
-    write_text(folder / CONFIG, yaml.safe_dump(told, sort_keys=False))
+    write_text(folder / CONFIG, yaml.safe_dump(told(config), sort_keys=False))
     write_text(folder / METRICS, json.dumps(dict(metrics), indent=1) + "\n")
-
-
-def _without_folder(data: Mapping[str, Any]) -> dict[str, Any]:
-    also = [{**each, "data_dir": None} for each in data.get("also", [])]
-    return {**data, "data_dir": None, "also": also}
 
 
 def round_weights(model: keras.Model) -> None:

@@ -109,6 +109,8 @@ def _fused_norm(
 ) -> tf.Tensor:
     """Normalises with the batch's statistics and moves those kept for prediction.
 
+    A frozen one normalises with the latter, and leaves them as they are.
+
     Keras 3 does this in some twenty operations on float32, each of which goes through
     memory once more; TensorFlow has one, forward and backward.
     """
@@ -116,17 +118,17 @@ def _fused_norm(
         return call(inputs, training=training, mask=mask)
     inputs = tf.cast(inputs, layer.compute_dtype)
     channels = inputs.shape[-1]
-    kept = {"mean": layer.moving_mean.value, "variance": layer.moving_variance.value}
+    frozen = {"mean": layer.moving_mean.value, "variance": layer.moving_variance.value}
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
         inputs,
         scale=layer.gamma.value if layer.scale else tf.ones(channels),
         offset=layer.beta.value if layer.center else tf.zeros(channels),
         epsilon=layer.epsilon,
         is_training=layer.trainable,
-        **({} if layer.trainable else kept),
+        **({} if layer.trainable else frozen),
     )
     if not layer.trainable:
-        return outputs  # Of a frozen one, which TensorFlow joins to its convolution.
+        return outputs
     # The operation gives the variance of the population that a sample speaks for; Keras
     # keeps that of the sample.
     count = tf.cast(tf.size(inputs) // channels, tf.float32)
