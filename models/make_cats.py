@@ -25,7 +25,7 @@ BUILDS: dict[str, dict[str, Any]] = {
     "feral_cats": {"name": "feral"},
     "coco_real": {"name": "free_licences", "negatives": 100, "licenses": LICENSES},
 }
-# What the published scores are of; any more would be of what training saw.
+# Shown in the card.
 SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "false_area")
 
 HOW_MADE = """\

@@ -53,7 +53,7 @@ class UNetConfig:
       encoder: In place of the way down: "efficientnet_lite0", "efficientnet_lite1",
         "efficientnet_lite2", or a network of `keras.applications` by its name, such as
         "resnet50v2" or "ResNet50V2". `depth` is then the number of `decoder_filters`,
-        `padding` is "same", and `base_filters` and `stochastic_depth` have no effect.
+        `padding` is "same", and `base_filters` has no effect.
       encoder_weights: "imagenet"; None for weights to be trained from scratch; or the
         path of a file of them.
       decoder_filters: Channels of the stages on the way up, the deepest first; None for

@@ -53,7 +53,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     export.add_argument(
         "--compact",
         action="store_true",
-        help="round the weights to float16's digits: files of about half the size",
+        help="round the weights to float16's digits, for a smaller model.keras",
     )
     return export
 

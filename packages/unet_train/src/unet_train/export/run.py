@@ -60,8 +60,8 @@ def export(
       name: What the network finds, for class names and card.
       tile_size: Side of the tiles that large photos are cut into; None for what fits
         into 3 GiB of memory.
-      compact: Round the weights to what float16 holds, for files of about half the
-        size; the forms are compared with the network of the rounded weights.
+      compact: Round the weights to what float16 holds, for a smaller `model.keras`;
+        the forms are compared with the network of the rounded weights.
 
     Returns:
       How each form compares.
