@@ -153,17 +153,14 @@ def test_tiles_of_random_networks_equal_the_whole_pass(data, more_rows, more_col
     np.testing.assert_allclose(tiles, whole, atol=1e-5, rtol=0, err_msg=described)
 
 
-@settings(max_examples=25, **QUIET)
-@given(st.data(), st.integers(0, 7))
-def test_reach_of_random_networks_against_gradients(data, place):
-    """No gradient lies outside, and none is a cell or more inside."""
-    model = network(data.draw)
+def assert_reach(model: keras.Model, pixel_of_cell: int, largest: int) -> None:
+    """No gradient lies outside of what counts, and none is a cell or more inside."""
     geometry = read_geometry(model)
     step, cells = geometry.step, -(-geometry.halo // geometry.step) + 1
     size = (2 * cells + 1) * step
     size = geometry.nearest_valid_sizes(size)[1]
-    assume(size <= 200)
-    pixel = cells * step + place % step
+    assume(size <= largest)
+    pixel = cells * step + pixel_of_cell % step
     field = geometry.receptive_field(pixel)
     seen = np.zeros(size, bool)
 
@@ -183,6 +180,19 @@ def test_reach_of_random_networks_against_gradients(data, place):
     described = [(each.layer, each.options) for each in geometry._operations]
     assert field.start <= found.start <= field.start + step, (found, field, described)
     assert field.stop - step <= found.stop <= field.stop, (found, field, described)
+
+
+@settings(max_examples=25, **QUIET)
+@given(st.data(), st.integers(0, 7))
+def test_reach_of_random_networks_against_gradients(data, place):
+    assert_reach(network(data.draw), place, largest=200)
+
+
+@pytest.mark.parametrize(("depth", "place"), [(2, 0), (2, 3), (3, 0), (3, 7)])
+def test_reach_of_an_encoder_against_gradients(depth, place):
+    """What lies at its ends is too faint to be seen in a tile."""
+    config = UNetConfig(encoder="efficientnet_lite0", decoder_filters=(8,) * depth)
+    assert_reach(shaken(build_unet(config), 0), place, largest=1000)
 
 
 @pytest.mark.parametrize("depth", [2, 3])
