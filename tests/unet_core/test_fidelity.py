@@ -138,8 +138,8 @@ def test_signals_keep_their_size_through_the_figure():
 
 def flops_of(model, input_shape):
     """2 x output pixels x kernel, from the shapes of the layers that Keras infers."""
-    kinds = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
-    layers = [layer for layer in model.layers if isinstance(layer, kinds)]
+    kinds = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose")
+    layers = [layer for layer in model.layers if type(layer).__name__ in kinds]
     shapes = shapes_of(model, [layer.name for layer in layers], input_shape)
     total = 0
     for layer, shape in zip(layers, shapes, strict=True):
@@ -151,7 +151,8 @@ def flops_of(model, input_shape):
 
 
 COUNTED = (
-    *("Conv2D", "Conv2DTranspose", "BatchNormalization", "GroupNormalization"),
+    *("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "BatchNormalization"),
+    *("ReLU", "GroupNormalization"),
     *("LayerNormalization", "MaxPooling2D", "UpSampling2D", "Concatenate", "Add"),
 )
 

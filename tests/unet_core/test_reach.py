@@ -153,13 +153,16 @@ def test_tiles_of_random_networks_equal_the_whole_pass(data, more_rows, more_col
     np.testing.assert_allclose(tiles, whole, atol=1e-5, rtol=0, err_msg=described)
 
 
-def assert_reach(model: keras.Model, pixel_of_cell: int, largest: int) -> None:
-    """No gradient lies outside of what counts, and none is a cell or more inside."""
+def assert_reach(
+    model: keras.Model, pixel_of_cell: int, largest: int | None = None
+) -> None:
+    """No gradient lies outside of what counts; the first and last are a cell inside."""
     geometry = read_geometry(model)
     step, cells = geometry.step, -(-geometry.halo // geometry.step) + 1
     size = (2 * cells + 1) * step
     size = geometry.nearest_valid_sizes(size)[1]
-    assume(size <= largest)
+    if largest is not None:
+        assume(size <= largest)
     pixel = cells * step + pixel_of_cell % step
     field = geometry.receptive_field(pixel)
     seen = np.zeros(size, bool)
@@ -171,15 +174,20 @@ def assert_reach(model: keras.Model, pixel_of_cell: int, largest: int) -> None:
             logit = model(image)[0, pixel, pixel, 0]
         return tape.gradient(logit, image)[0]
 
-    for seed in range(3):  # A maximum passes one gradient on; another image, another.
+    described = [(each.layer, each.options) for each in geometry._operations]
+    for seed in range(100):  # A maximum passes one gradient on; another image, another.
         image = pixels_of(size, size, seed).astype(np.float32)[np.newaxis]
         gradient = np.abs(gradient_of(tf.constant(image)))
         seen |= gradient.any(axis=(1, 2)) | gradient.any(axis=(0, 2))
-    places = np.flatnonzero(seen)
-    found = range(places[0], places[-1] + 1)
-    described = [(each.layer, each.options) for each in geometry._operations]
-    assert field.start <= found.start <= field.start + step, (found, field, described)
-    assert field.stop - step <= found.stop <= field.stop, (found, field, described)
+        places = np.flatnonzero(seen)
+        if not len(places):
+            continue
+        found = range(places[0], places[-1] + 1)
+        assert field.start <= found.start, (found, field, described)
+        assert found.stop <= field.stop, (found, field, described)
+        if found.start <= field.start + step and field.stop - step <= found.stop:
+            return
+    pytest.fail(f"Gradients only at {places} of {field}: {described}")
 
 
 @settings(max_examples=25, **QUIET)
@@ -192,7 +200,7 @@ def test_reach_of_random_networks_against_gradients(data, place):
 def test_reach_of_an_encoder_against_gradients(depth, place):
     """What lies at its ends is too faint to be seen in a tile."""
     config = UNetConfig(encoder="efficientnet_lite0", decoder_filters=(8,) * depth)
-    assert_reach(shaken(build_unet(config), 0), place, largest=1000)
+    assert_reach(shaken(build_unet(config), 0), place)
 
 
 @pytest.mark.parametrize("depth", [2, 3])

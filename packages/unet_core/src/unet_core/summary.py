@@ -33,8 +33,8 @@ class Summary:
       forward_gflop: Of one prediction.
       train_gflop: Forward, the gradients of all weights, and those of all activations
         but the image.
-      activation_mb: Outputs of all convolutions, norms, poolings, up-samplings and
-        concatenations in 10^6 bytes of float32 (half of it at a mixed precision): about
+      activation_mb: Outputs of all convolutions, norms, ReLUs, poolings, up-samplings
+        and joints in 10^6 bytes of float32 (half of it at a mixed precision): about
         what training keeps for the backward pass.
     """
 
