@@ -14,6 +14,8 @@ Upsampling = Literal["transposed", "resize", "nearest"]
 DECODER_FILTERS = (128, 64, 48, 32, 16)
 """Channels on the way up behind a pretrained encoder, unless told otherwise."""
 
+_IMAGENET_CLASSES = 1000
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UNetConfig:
@@ -58,6 +60,11 @@ class UNetConfig:
         path of a file of them.
       decoder_filters: Channels of the stages on the way up, the deepest first; None for
         those of the way down, or with an encoder for (128, 64, 48, 32, 16).
+      class_prior: For each of `classes`, the ImageNet classes that show it, by their
+        numbers 0 to 999, such as ((281, 282, 283, 284, 285),) for house cats; none of
+        them for a class that ImageNet does not know. Where the encoder's own classifier
+        sees none of them, the logit gets lower (`encoders/class_prior.py`). Needs one
+        of the EfficientNet-Lite with its weights and five stages up.
     """
 
     depth: int = 4
@@ -76,6 +83,7 @@ class UNetConfig:
     encoder: str | None = None
     encoder_weights: str | None = None
     decoder_filters: tuple[int, ...] | None = None
+    class_prior: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built.
@@ -90,6 +98,7 @@ class UNetConfig:
         ):
             number = whole_number(name, getattr(self, name), least)
             object.__setattr__(self, name, number)
+        self._complete_class_prior()
         for name in ("norm_momentum", "dropout", "stochastic_depth"):
             value = getattr(self, name)
             is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -149,6 +158,37 @@ class UNetConfig:
                 f"`decoder_filters` names {len(filters)} stages on the way up, and"
                 f" `depth` is {self.depth}. Received: {filters}"
             )
+
+    def _complete_class_prior(self) -> None:
+        """As tuples of Python's numbers, one a class.
+
+        Raises:
+          ValueError: They are not, or the encoder has no classifier.
+        """
+        if not self.class_prior:
+            return
+        received = f"Received: {self.class_prior!r}"
+        try:
+            prior = tuple(
+                tuple(whole_number("class_prior", each, 0) for each in kinds)
+                for kinds in self.class_prior
+            )
+        except TypeError:
+            prior = ((_IMAGENET_CLASSES,),)
+        if len(prior) != self.classes or max((0, *sum(prior, ()))) >= _IMAGENET_CLASSES:
+            raise ValueError(
+                "`class_prior` must have a tuple of numbers of ImageNet's classes, 0 to"
+                f" 999, for each of the {self.classes} `classes`, such as ((281, 282,"
+                f" 283, 284, 285),) for cats. {received}"
+            )
+        if self.encoder_weights is None or self.depth != len(DECODER_FILTERS):
+            raise ValueError(
+                "`class_prior` is read off the encoder's own classifier: it needs"
+                f" `encoder_weights` and {len(DECODER_FILTERS)} `decoder_filters`."
+                f" Received `encoder_weights` {self.encoder_weights!r} and"
+                f" `decoder_filters` {self.decoder_filters}"
+            )
+        object.__setattr__(self, "class_prior", prior)
 
     def _check_combinations(self) -> None:
         if self.depth > 8:

@@ -165,6 +165,8 @@ class Operation:
             case "Conv2D" | "Conv2DTranspose":
                 kernel = options["kernel_size"] ** 2 * self.sources[0].channels
                 weights = kernel * channels + channels * options.get("use_bias", True)
+                if not options.get("trainable", True):
+                    return Cost(0, weights, kernel * channels)
                 # An up-convolution lets one tap of its kernel into each output pixel.
                 return Cost(weights, 0, kernel * channels // self.window.scale**2)
             case "DepthwiseConv2D":

@@ -24,6 +24,7 @@ from typing import Any
 
 from unet_core.config import UNetConfig
 from unet_core.encoders import add_encoder
+from unet_core.encoders.class_prior import add_class_prior
 from unet_core.operations import Operation, add, sizes
 
 
@@ -42,8 +43,8 @@ class Network:
         if config.encoder is None:
             x, skips = self._way_down()
         else:
-            x, skips = add_encoder(config, self.operations)
-            x = self._dropout(x, "bottleneck")
+            end, skips = add_encoder(config, self.operations)
+            x = self._dropout(end, "bottleneck")
 
         heads = []
         for level in reversed(range(config.depth)):
@@ -54,6 +55,11 @@ class Network:
             if level <= config.deep_supervision:
                 heads.append(self._logits(x, f"logits_{level}" if level else "logits"))
         self.outputs = heads[::-1]
+        if config.class_prior:
+            logits, *_ = self.outputs
+            self.outputs[0] = add_class_prior(
+                end, logits, config.class_prior, self.operations
+            )
 
     def sizes(self, image: int) -> dict[Operation, int]:
         """Height or width of the output of each, for that of an image: a valid size."""

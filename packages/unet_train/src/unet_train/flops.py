@@ -14,6 +14,7 @@ import time
 import keras
 import tensorflow as tf
 
+from unet_core.encoders.class_prior import without_class_prior
 from unet_train.options import Precision
 
 _SIDE = 2048
@@ -28,6 +29,7 @@ def train_gflop(model: keras.Model, tile_size: int) -> float:
     gradients of all weights that are not frozen, and those of all activations that
     depend on such weights; a multiplication and an addition are two operations.
     """
+    model = without_class_prior(model)
     image = tf.TensorSpec((1, tile_size, tile_size, model.input_shape[-1]))
     graph = tf.function(model).get_concrete_function(image).graph
     # What depends on no weight that moves needs no gradient: the image, and constants.

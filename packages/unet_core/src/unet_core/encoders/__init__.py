@@ -7,7 +7,7 @@ What an encoder wants done to pixel values 0..255 belongs to its graph.
 from typing import TYPE_CHECKING, Any
 
 from unet_core.config import UNetConfig
-from unet_core.encoders import efficientnet_lite
+from unet_core.encoders import class_prior, efficientnet_lite
 from unet_core.operations import Operation
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ def add_encoder(
       ValueError: There is no such encoder, or it has fewer stages.
     """
     family = _family(config.encoder)
+    if config.class_prior and family is not efficientnet_lite:
+        raise ValueError(
+            f"`class_prior` needs the classifier of {list(efficientnet_lite.VARIANTS)}."
+            f" Received `encoder` {config.encoder!r}. Leave `class_prior` out, or use"
+            " one of them."
+        )
     *skips, end = family.add_encoder(config.encoder, config.depth, operations)
     return end, skips
 
@@ -40,6 +46,9 @@ def load_encoder(model: "keras.Model", config: UNetConfig) -> None:
     """
     family = _family(config.encoder)
     family.load_encoder(model, config.encoder, config.encoder_weights)
+    if config.class_prior:
+        kinds = model.get_layer(class_prior.KINDS)
+        kinds.set_weights(class_prior.kinds_weights(config.class_prior))
 
 
 def _family(name: str | None) -> Any:

@@ -15,6 +15,9 @@ import math
 import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from unet_core.encoders import class_prior
 from unet_core.operations import Operation, add
 
 if TYPE_CHECKING:
@@ -101,7 +104,7 @@ def add_encoder(
 
 
 def load_encoder(model: "keras.Model", name: str, weights: str) -> None:
-    """Gives the encoder in a U-Net its weights.
+    """Gives the encoder in a U-Net its weights, and the classifier if it has one.
 
     Args:
       model: Of `build_unet`.
@@ -125,6 +128,8 @@ def load_encoder(model: "keras.Model", name: str, weights: str) -> None:
             for operation in operations
             if operation.layer in ("Conv2D", "DepthwiseConv2D", "BatchNormalization")
         }
+        kernel = tensors["_fc.weight"].T[np.newaxis, np.newaxis]
+        found[class_prior.CLASSIFIER] = [kernel, tensors["_fc.bias"]]
     except KeyError as error:
         raise ValueError(
             f"{file} has no tensor {error}, so it has no weights of {name!r}."

@@ -222,7 +222,7 @@ def _choose_batch(
 
 def _logits(task: SegmentationTask, batch: Batch) -> npt.NDArray[np.float32]:
     """Of full size, with the statistics of the batch, as training sees them."""
-    outputs = task.model(batch[0], training=True)
+    outputs = task.trained(batch[0], training=True)
     outputs = outputs[0] if isinstance(outputs, list) else outputs
     return np.asarray(outputs, np.float32)
 

@@ -39,14 +39,19 @@ def set_precision(model: keras.Model, precision: Precision) -> None:
 
 
 def _output_layers(outputs: Iterable[keras.KerasTensor]) -> set[keras.Layer]:
-    """The layers that give these outputs, in the innermost models."""
+    """The layers that give these outputs, in the innermost models.
+
+    A sum is given by what it adds up: rounded before, it would be rounded all the same.
+    """
     found: set[keras.Layer] = set()
     for tensor in outputs:
-        layer, _, index = tensor._keras_history
+        layer, node, index = tensor._keras_history
         if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
             found |= _output_layers([layer.outputs[index]])
         elif isinstance(layer, keras.Layer):
             found |= {*layer._flatten_layers()}
+        if isinstance(layer, keras.layers.Add):
+            found |= _output_layers(layer._inbound_nodes[node].input_tensors)
     return found
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_core import read_geometry
+from unet_core.encoders.class_prior import without_class_prior
 from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
@@ -53,12 +54,12 @@ class SegmentationTask:
     """Foreground against background with a U-Net of one logit.
 
     Override `train_step` to train differently; it is a plain function of a batch, run
-    on each device with its part of it. Override `make_scores` and `monitor`
-    to score differently.
+    on each device with its part of it; `make_scores` and `monitor` to score otherwise.
 
     Attributes:
       model: From images 0..255 to logits, or to a list of them with those of full size
         first (deep supervision).
+      trained: The same, without a class prior, which is for prediction.
       options: Loss, learning rate and so on.
       loss: What is made small.
       optimizer: What makes it small.
@@ -88,6 +89,7 @@ class SegmentationTask:
                 " mask takes one logit. Build it with `classes=1`."
             )
         self.model = model
+        self.trained = without_class_prior(model)
         self.options = TaskOptions(**options)
         self._encoder = prepare_encoder(model, self.options)
         self.loss: Loss = make_loss(self.options.loss)
@@ -257,7 +259,7 @@ class SegmentationTask:
     def _loss(self, batch: Batch, divisor: tf.Tensor) -> tf.Tensor:
         """The part of the loss that comes from this part of the batch."""
         images, masks, *weights = batch
-        outputs = self.model(images, training=True)
+        outputs = self.trained(images, training=True)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         shares = [0.5**level for level in range(len(outputs))]
         loss = tf.constant(0.0)
