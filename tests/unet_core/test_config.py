@@ -30,6 +30,10 @@ from unet_core import Geometry, Summary, UNetConfig, build_unet, presets
             {"norm": "group", "groups": 24},
             r"64 channels .* 24 `groups`. Use groups=8, ",
         ),
+        (
+            {"norm": "group", "encoder": "vgg16", "decoder_filters": (32, 12)},
+            r"12 channels of `decoder_filters` .* 8 `groups`. Use groups=4, ",
+        ),
         ({"activation": ""}, "`activation` must be a name that Keras knows"),
         ({"activation": "softmax"}, "belongs after the logits"),
         ({"activation": "log_softmax"}, "belongs after the logits"),
@@ -51,6 +55,8 @@ def test_numbers_of_numpy_become_pythons_own():
 def test_the_cure_for_groups_cures():
     UNetConfig(norm="group", groups=8)
     UNetConfig(norm="group", groups=24, base_filters=72)
+    UNetConfig(norm="group", groups=4, encoder="vgg16", decoder_filters=(32, 12))
+    UNetConfig(norm="group", base_filters=3, encoder="vgg16")
 
 
 def test_an_activation_that_keras_does_not_know():

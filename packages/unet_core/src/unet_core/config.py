@@ -202,7 +202,16 @@ class UNetConfig:
                 f" below the top one on the way up; a depth of {self.depth} has"
                 f" {self.depth - 1}. Use fewer heads or more depth."
             )
-        if self.norm == "group" and self.base_filters % self.groups:
+        ways_up = [each for each in self.filters_up if each % self.groups]
+        if self.norm == "group" and self.decoder_filters is not None and ways_up:
+            raise ValueError(
+                f"{ways_up[0]} channels of `decoder_filters` do not divide into"
+                f" {self.groups} `groups`. Use groups="
+                f"{math.gcd(self.groups, *self.filters_up)}, or other filters."
+                f" Received: {self.decoder_filters}"
+            )
+        is_own = self.encoder is None
+        if self.norm == "group" and is_own and self.base_filters % self.groups:
             fitting = math.gcd(self.base_filters, self.groups)
             raise ValueError(
                 f"{self.base_filters} channels (`base_filters`) do not divide into"
