@@ -134,7 +134,7 @@ def check_alone(session: nox.Session, package: str) -> None:
 
 @nox.session(default=False)
 def train_model(session: nox.Session) -> None:
-    """`models/cats` from the photographs that COCO_CATS_TEST_DATA names; 50 minutes."""
+    """`models/cats` from the photographs that COCO_CATS_TEST_DATA names; an hour."""
     data = os.environ.get("COCO_CATS_TEST_DATA")
     if data is None:
         session.error(
