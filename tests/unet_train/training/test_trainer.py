@@ -11,8 +11,10 @@ import yaml
 
 from unet_train import Callback, Predictor, Trainer
 from unet_train.callbacks import TensorBoard
+from unet_train.cli import main
 from unet_train.runs.checkpoint import step_of
 from unet_train.runs.load import load_model, load_trained
+from unet_train.scoring.accumulator import MaskScores
 
 
 class Recorder(Callback):
@@ -433,19 +435,31 @@ def test_predictor_names_a_folder_that_is_no_run(tmp_path):
         Predictor.load(tmp_path)
 
 
-def test_predictor_takes_threshold_and_image_size_of_the_run(
-    fit, tmp_path, make_task, make_data
+@pytest.mark.parametrize("predict_size", [None, 56])
+def test_validation_and_predictor_take_threshold_and_size_of_the_run(
+    fit, tmp_path, make_task, make_data, capsys, predict_size
 ):
     task = make_task(threshold=0.9)
-    fit("run", task=task, max_steps=1, data=make_data(image_size=40))
+    data = make_data(image_size=40, predict_size=predict_size)
+    fit("run", task=task, max_steps=1, data=data)
     predictor = Predictor.load(tmp_path / "run")
     image = np.random.default_rng(0).integers(0, 256, (90, 61, 3), np.uint8)
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    same = Predictor(model, image_size=40).probabilities(image)
+    size = predict_size or 40
+    same = Predictor(model, image_size=size).probabilities(image)
     np.testing.assert_array_equal(predictor.probabilities(image), same)
     np.testing.assert_array_equal(predictor(image), same >= 0.9)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["threshold"] == 0.9
+    scores = MaskScores(0.9)
+    for example in data.examples():
+        scores.add(
+            example, Predictor(model, image_size=size).probabilities(example.image)
+        )
+    assert metrics["dice"] == pytest.approx(scores.result()["dice"], abs=1e-6)
+    assert main(["evaluate", "--run_dir", str(tmp_path / "run"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert printed["dice"] == pytest.approx(metrics["dice"], abs=1e-6)
 
 
 def test_unknown_hook_is_refused_with_the_nearest(tmp_path):

@@ -75,15 +75,15 @@ def run(options: jsonargparse.Namespace) -> int:
     let_gpus_grow()
     run_dir = run_of(options)
     trained = load_trained(run_dir, options.weights)
+    data = SegmentationData(**options.data.as_dict())
     predictor = Predictor(
         trained.model,
-        image_size=options.data.image_size,
+        image_size=data.options.prediction_size,
         threshold=(
             trained.threshold if options.threshold is None else options.threshold
         ),
         flips=options.flips,
     )
-    data = SegmentationData(**options.data.as_dict())
     split = options.split or data.eval_split
     default = folder_of(run_dir) / report.FOLDER
     folder = pathlib.Path(options.output or default)

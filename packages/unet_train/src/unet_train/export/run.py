@@ -26,6 +26,7 @@ from unet_train.export.published import publish, round_weights
 from unet_train.export.signatures import PhotoModule
 from unet_train.inference.photos import read_photo
 from unet_train.inference.predictor import Predictor
+from unet_train.options import DataOptions
 from unet_train.runs import folder as run_folder
 from unet_train.runs import load
 
@@ -79,7 +80,7 @@ def export(
         round_weights(trained.model)
     predictor = Predictor(
         trained.model,
-        image_size=config["data"]["image_size"],
+        image_size=DataOptions(**config["data"]).prediction_size,
         threshold=trained.threshold if threshold is None else threshold,
     )
     module = PhotoModule(predictor, ("background", name), tile_size=tile_size)

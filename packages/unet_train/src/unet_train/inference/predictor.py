@@ -18,6 +18,7 @@ import tensorflow as tf
 from unet_core import TiledPredictor
 from unet_train.data import augment
 from unet_train.inference.photos import Photo, read_photo
+from unet_train.options import DataOptions
 from unet_train.runs.folder import read_config
 from unet_train.runs.load import Weights, load_trained
 
@@ -92,11 +93,11 @@ class Predictor:
         Raises:
           ValueError: The folder holds no run and no model, or no weights yet.
         """
-        image_size = read_config(run_dir)["data"]["image_size"]
+        data = DataOptions(**read_config(run_dir)["data"])
         trained = load_trained(run_dir, weights)
         return cls(
             trained.model,
-            image_size=image_size,
+            image_size=data.prediction_size,
             threshold=trained.threshold if threshold is None else threshold,
             flips=flips,
         )

@@ -91,6 +91,10 @@ class DataOptions:
       ignored: Values of the mask that count in no loss and no score.
       image_size: Resize images so that their longer side has this many pixels;
         predictions are resized back. None keeps the resolution of the images.
+      predict_size: The same for validation and prediction, where it is another. Scaled
+        and cropped at random, objects look larger than they do in whole photos; 1.3 or
+        1.4 times `image_size` makes up for it (Touvron et al. 2019, "Fixing the
+        train-test resolution discrepancy"). None for `image_size`.
       tile_size: Side in pixels of the square tile that the network sees in training.
       batch_size: Tiles a step, over all devices together.
       shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
@@ -127,6 +131,7 @@ class DataOptions:
     background: list[int] = dataclasses.field(default_factory=lambda: [0])
     ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
     image_size: int | None = None
+    predict_size: int | None = None
     tile_size: int = 572
     batch_size: int = 1
     shuffle_buffer: int = 8192
@@ -146,7 +151,12 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
-        require_positive(self, "image_size", "border_sigma")
+        require_positive(self, "image_size", "predict_size", "border_sigma")
+        if self.predict_size and not self.image_size:
+            raise ValueError(
+                f"`predict_size` {self.predict_size} is for networks that learn from"
+                " scaled photos. Set `image_size` too, or leave both out."
+            )
         require_from(self, 0, "scale_jitter", "aspect_jitter", "elastic")
         require_from(self, 0, "blur", "border_weight")
         require_share(self, "holdout", "color_jitter", "cutout")
@@ -184,6 +194,11 @@ class DataOptions:
         """Of each dataset, the first one's first, in whole numbers."""
         further = [each.parts for each in self.also]
         return _PARTS - sum(further), *further
+
+    @property
+    def prediction_size(self) -> int | None:
+        """What the longer side of a photo is scaled to for a prediction, or None."""
+        return self.predict_size or self.image_size
 
     def alone(self, name: str | None) -> DataOptions:
         """With the dataset of this name alone, as it is here or else as the first."""

@@ -229,7 +229,7 @@ class Trainer:
         self._place.check_norms(task.model, self.options)
         # Both before the precision of training is set.
         architecture = task.model.to_json()
-        predictor = task.make_predictor(image_size=data.options.image_size)
+        predictor = task.make_predictor(image_size=data.options.prediction_size)
         task.accumulate = self.options.accumulate
         task.compiles_gradients = self.options.jit_compile and self._place.is_spread
         with self.scope():
