@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import signal
 import threading
 import urllib.parse
 import zipfile
@@ -154,6 +155,20 @@ def serve() -> Iterator[Callable[[pathlib.Path], CocoServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def no_hang() -> Iterator[None]:
+    """Fails a test that waits for what never comes."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from coco_cats_tfds.sources import (
 )
 
 ANNOTATIONS_ZIP = "annotations_trainval2017.zip"
+# Four times COCO's own instances_train2017.json; more is not unpacked.
+_MAX_ANNOTATION_BYTES = 1 << 31
 
 
 class CocoInputs(Protocol):
@@ -95,7 +97,7 @@ def index_from_zip(path: epath.Path, split: str) -> InstancesIndex:
     name = instances_name(split)
     with open_zip(path) as archive:
         try:
-            content = read_member(archive, name)
+            content = read_member(archive, name, limit=_MAX_ANNOTATION_BYTES)
         except KeyError as error:
             raise CocoDataError(
                 f"{path} holds no {name}. It is not COCO's {ANNOTATIONS_ZIP}; fetch"
