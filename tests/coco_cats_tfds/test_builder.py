@@ -19,13 +19,15 @@ from coco_cats_tfds.coco_cats_dataset_builder import (
     Builder,
     CocoCatsConfig,
 )
+from coco_cats_tfds.inputs import CocoFolder
 from coco_cats_tfds.masks import decode_segmentation
+from coco_cats_tfds.verify import verify_split
 
 
-def build(root, data_dir, config=None):
+def build(root, data_dir, config=None, **options):
     builder = Builder(data_dir=data_dir, config=config)
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=root)
+        download_config=tfds.download.DownloadConfig(manual_dir=root, **options)
     )
     return builder
 
@@ -131,6 +133,34 @@ def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
         build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
     config = CocoCatsConfig(name="pets", categories=["cat"])
     assert len(read(build(root, out, config), "train")) == 2
+
+
+def test_a_trial_is_not_taken_for_the_whole(make_coco, tmp_path, capsys):
+    """A build of the first images says so when it is built, read and built again."""
+    root, out = make_coco(), tmp_path / "out"
+    trial = build(root, out, max_examples_per_split=1)
+    assert "left out: 1 images that are beyond the limit" in capsys.readouterr().out
+    assert trial.info.metadata["choice"]["limit"] == 1
+    assert [each["image/id"] for each in read(trial, "train")] == [1]
+    assert len(read(build(root, out, max_examples_per_split=1), "train")) == 1
+    with pytest.raises(CocoDataError, match=r"'limit': 1.*build with --overwrite"):
+        build(root, out)
+    with pytest.warns(UserWarning, match="is a trial: it holds 1 images of a split"):
+        assert len(read(Builder(data_dir=out), "train")) == 1
+    for split, coco_split in SPLITS.items():
+        verdict = verify_split(
+            BuiltDataset(trial.data_path), split, CocoFolder(root), coco_split
+        )
+        assert (verdict.masks, verdict.images, verdict.faults) == (1, 1, [])
+    mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+    whole = build(root, out, download_mode=mode)
+    assert "limit" not in whole.info.metadata["choice"]
+    assert len(read(whole, "train")) == 2
+
+
+def test_a_trial_of_nothing_is_refused(make_coco, tmp_path):
+    with pytest.raises(CocoDataError, match="a dataset without images"):
+        build(make_coco(), tmp_path / "out", max_examples_per_split=0)
 
 
 def test_a_build_of_before_a_field_was_there_is_read_on(make_coco, tmp_path):

@@ -64,6 +64,15 @@ def test_fetches_the_annotations_and_only_the_images_needed(make_coco, serve, tm
         assert record["image"] == (server.root / "train2017" / name).read_bytes()
 
 
+def test_a_trial_fetches_no_more_than_it_takes(make_coco, serve, tmp_path):
+    server = serve(make_coco())
+    config = CocoCatsConfig(name="net", base_url=server.url)
+    Builder(data_dir=tmp_path / "out", config=config).download_and_prepare(
+        download_config=tfds.download.DownloadConfig(max_examples_per_split=1)
+    )
+    assert dict(server.requests) == {ZIP: 1, FIRST: 1, "val2017/000000000001.jpg": 1}
+
+
 def test_what_was_fetched_serves_other_configurations(make_coco, serve, tmp_path):
     server = serve(make_coco())
     build(server, tmp_path / "out")

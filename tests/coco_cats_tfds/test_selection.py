@@ -101,6 +101,23 @@ def test_negatives_are_a_share_of_the_positives(share, count):
     assert len(records) == 2 + count
 
 
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 9])
+def test_a_limit_takes_the_first_and_their_share_of_negatives(limit):
+    index = make_index([[CAT], [], [CAT], [], [CAT], [], [CAT]])
+    whole = select(index, Choice(negatives=0.5))
+    assert len(whole.records) == 6
+    selection = select(index, Choice(negatives=0.5, limit=limit))
+    left_out = selection.omitted.left_out["are beyond the limit"]
+    assert len(selection.records) + left_out == 6
+    shown = [each.image.id for each in selection.records if each.annotations]
+    assert shown == [1, 3, 5, 7][: len(shown)]
+    if limit in (0, 9):
+        assert ids(selection) == ids(whole)
+    else:
+        assert len(selection.records) == limit
+        assert limit - len(shown) == limit * 2 // 6
+
+
 @given(st.integers(1, 20), st.integers(0, 20))
 def test_a_larger_share_keeps_all_of_a_smaller(first, more):
     index = make_index([[CAT]] * 4 + [[]] * 200)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,9 +105,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._manual_dir: Any = None
         self._counts: dict[str, Counts] = {}
 
-    def _check_choice(self) -> None:
-        built, wanted = self.info.metadata.get("choice"), self.builder_config.choice
-        if self.is_prepared() and not wanted.is_recorded_as(built):
+    def _check_choice(self, *, limit_counts: bool) -> None:
+        if not self.is_prepared():
+            return
+        wanted, built = self.builder_config.choice, self.info.metadata.get("choice")
+        limit = built.get("limit", 0) if isinstance(built, dict) else 0
+        if not limit_counts and limit != wanted.limit:
+            wanted = dataclasses.replace(wanted, limit=limit)
+            warnings.warn(
+                f"{self.data_path} is a trial: it holds {limit} images of a split at"
+                " most. Build with --overwrite to have them all.",
+                stacklevel=3,
+            )
+        if not wanted.is_recorded_as(built):
             raise CocoDataError(
                 f"{self.data_path} was built with {built}, not with"
                 f" {wanted.as_json()}. Give this configuration another name, or build"
@@ -157,8 +168,25 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 f"--manual_dir {manual_dir} does not exist or is no folder. Without"
                 " --manual_dir, COCO is fetched from the net."
             )
-        self._check_choice()
+        download_config = download_config or tfds.download.DownloadConfig()
+        if download_config.max_examples_per_split is not None:
+            self._limit_to(download_config.max_examples_per_split)
+            download_config = dataclasses.replace(
+                download_config, max_examples_per_split=None
+            )
+        if not download_config.download_mode.overwrite_dataset:
+            self._check_choice(limit_counts=True)
         super().download_and_prepare(download_config=download_config, **options)
+
+    def _limit_to(self, limit: int) -> None:
+        """Makes TFDS's option a part of the choice, so that it is recorded with it."""
+        if not limit:
+            raise CocoDataError(
+                "--max_examples_per_split 0 would leave a dataset without images."
+                " Give 1 or more."
+            )
+        limit = min(limit, self.builder_config.limit or limit)
+        self._builder_config = dataclasses.replace(self.builder_config, limit=limit)
 
     def as_dataset(self, *args: Any, **options: Any) -> Any:
         """Reads the dataset; arguments as in TFDS.
@@ -166,7 +194,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Raises:
           CocoDataError: The configuration's name stands for another choice.
         """
-        self._check_choice()
+        self._check_choice(limit_counts=False)
         return super().as_dataset(*args, **options)
 
     def _split_generators(
@@ -239,7 +267,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return DeterministicExampleWriter(self.info.file_format)
 
     def _download_and_prepare(self, *args: Any, **options: Any) -> None:
-        """Adds what was counted to the info, before TFDS writes it."""
+        """Adds what was chosen and counted to the info, before TFDS writes it."""
         super()._download_and_prepare(*args, **options)
         if self.builder_config.beam:
             from coco_cats_tfds import beam_pipeline
@@ -248,6 +276,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 path = self._beam_counts_path(split)
                 self._counts[split] += beam_pipeline.read_counts(path)
                 path.unlink()
+        self.info.metadata["choice"] = self.builder_config.as_json()
         self.info.metadata["counts"] = {
             split: counts.as_json() for split, counts in self._counts.items()
         }
