@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,15 @@ from coco_cats_tfds.download import COCO_URL, CocoDownload
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.examples import make_examples
 from coco_cats_tfds.inputs import CocoFolder, CocoInputs
+from coco_cats_tfds.plain_errors import show_data_errors_plainly
 from coco_cats_tfds.selection import select
 from coco_cats_tfds.sources import Source
 from coco_cats_tfds.writer import DeterministicExampleWriter
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 """The splits of the dataset, and the name that COCO 2017 gives to each."""
+
+show_data_errors_plainly()
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -80,12 +84,28 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
                 f"`beam` must be true or false. Received: {self.beam!r}"
             )
 
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> CocoCatsConfig:
+        """A configuration from its fields by name, e.g. those of a JSON object.
+
+        Raises:
+          CocoDataError: A field is unknown or has an impossible value, or `name` is
+            missing.
+        """
+        known = [each.name for each in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                raise CocoDataError(
+                    f"Unknown field {name!r} of the configuration."
+                    + (f" Did you mean {near[0]!r}?" if near else f" Known: {known}.")
+                )
+        return cls(**{"name": "", **fields})
+
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds `coco_cats` from COCO's annotations and images."""
 
-    # Description, citation and tags are installed there, as for TFDS's own datasets.
-    pkg_dir_path = tfds.core.tfds_path("datasets/coco_cats")
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS = [
@@ -99,11 +119,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     `coco-cats sample DIR` writes a small one.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """Finds what was built before; options as for every TFDS builder."""
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        config: str | CocoCatsConfig | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Finds what was built before.
+
+        Args:
+          config: The name of a configuration, one of your own, or its fields by name.
+          **options: As for every TFDS builder.
+
+        Raises:
+          CocoDataError: A field is unknown or has an impossible value.
+        """
+        if isinstance(config, Mapping):
+            config = CocoCatsConfig.of_fields(config)
+        super().__init__(config=config, **options)
         self._manual_dir: Any = None
         self._counts: dict[str, Counts] = {}
+
+    @classmethod
+    def _get_pkg_dir_path(cls) -> Any:
+        """Where description, citation and tags lie: here, wherever TFDS found us."""
+        return tfds.core.Path(__file__).parent
 
     def _check_choice(self, *, limit_counts: bool) -> None:
         if not self.is_prepared():
