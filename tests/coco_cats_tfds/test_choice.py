@@ -30,6 +30,7 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
         ({"licenses": "4"}, r"`licenses` must be a list.*Received: '4'"),
         ({"licenses": ["4"]}, r"`licenses` must be a list.*Received: \['4'\]"),
         ({"licenses": [True]}, r"licence numbers, e.g. \[4, 5\].*\[True\]"),
+        ({"orientation": "upright"}, r"one of \['refuse', 'stored'\]"),
         ({"limit": -1}, "`limit` must be a whole number.*Received: -1"),
         ({"limit": 2.0}, "`limit` must be a whole number"),
         ({"name": ""}, "`name` must be letters"),

@@ -29,6 +29,7 @@ from etils import epath
 
 from coco_cats_tfds.errors import CocoDataError
 
+_COCO_ADDRESSES = ("http://images.cocodataset.org/", "https://images.cocodataset.org/")
 # The format of a JPEG has no room for more rows or columns.
 Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 # The feature `image/id` is an int64.
@@ -38,8 +39,8 @@ ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels.
 
-    `license` is the number of an entry of `licenses`; other files may have none, or
-    something else.
+    `license` is the number of an entry of `licenses`, and `coco_url` the address of a
+    COCO image; other files may have none, or something else.
     """
 
     id: ImageId
@@ -47,6 +48,12 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     height: Side
     width: Side
     license: Any = None
+    coco_url: Any = None
+
+    @property
+    def is_cocos(self) -> bool:
+        """Whether it is one of COCO's own."""
+        return str(self.coco_url).startswith(_COCO_ADDRESSES)
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,8 @@ from coco_cats_tfds.masks import CROWD_RULES, CrowdRule
 
 InvalidRule = Literal["stop", "omit"]
 INVALID_RULES: tuple[str, ...] = get_args(InvalidRule)
+OrientationRule = Literal["refuse", "stored"]
+ORIENTATION_RULES: tuple[str, ...] = get_args(OrientationRule)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,6 +46,10 @@ class Choice:
         image or category): "stop" the build, or "omit" the image, counted and named.
       limit: Images of a split at most, for a trial: the first by id, and of negatives
         their share; 0 takes all. `--max_examples_per_split` sets it.
+      orientation: What becomes of a JPEG that EXIF has viewers turn or mirror, while
+        its size fits the record: "refuse" takes it for one that cannot be trusted,
+        since its outlines may be those of either picture; "stored" says that they are
+        those of the stored pixels, as those of COCO's own images (by `coco_url`) are.
     """
 
     categories: Sequence[str] = ("cat",)
@@ -54,6 +60,7 @@ class Choice:
     licenses: Sequence[int] = ()
     on_invalid: InvalidRule = "stop"
     limit: int = 0
+    orientation: OrientationRule = "refuse"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built.
@@ -69,7 +76,11 @@ class Choice:
             )
         self.negatives_like = _names("negatives_like", self.negatives_like)
         self.licenses = _numbers("licenses", self.licenses)
-        for field, allowed in (("crowd", CROWD_RULES), ("on_invalid", INVALID_RULES)):
+        for field, allowed in (
+            ("crowd", CROWD_RULES),
+            ("on_invalid", INVALID_RULES),
+            ("orientation", ORIENTATION_RULES),
+        ):
             value = getattr(self, field)
             if value not in allowed:
                 raise CocoDataError(
@@ -128,7 +139,7 @@ class Choice:
 
 
 _FIELDS = dataclasses.fields(Choice)
-_LATER = ("limit",)
+_LATER = ("limit", "orientation")
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:
