@@ -29,7 +29,7 @@ from etils import epath
 
 from coco_cats_tfds.errors import CocoDataError
 
-_COCO_ADDRESSES = ("http://images.cocodataset.org/", "https://images.cocodataset.org/")
+COCO_ADDRESSES = ("http://images.cocodataset.org/", "https://images.cocodataset.org/")
 # The format of a JPEG has no room for more rows or columns.
 Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 # The feature `image/id` is an int64.
@@ -53,7 +53,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_cocos(self) -> bool:
         """Whether it is one of COCO's own."""
-        return str(self.coco_url).startswith(_COCO_ADDRESSES)
+        return str(self.coco_url).startswith(COCO_ADDRESSES)
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):

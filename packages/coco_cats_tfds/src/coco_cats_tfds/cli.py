@@ -185,19 +185,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inputs(options: argparse.Namespace, built: BuiltDataset) -> CocoInputs:
-    import tensorflow_datasets as tfds
-
     from coco_cats_tfds.download import COCO_URL, CocoDownload
     from coco_cats_tfds.inputs import CocoFolder
 
     if options.manual_dir:
         return CocoFolder(options.manual_dir)
     data_dir = built.path.parents[2]  # <data_dir>/coco_cats/<configuration>/<version>
-    manager = tfds.download.DownloadManager(
-        download_dir=options.download_dir or data_dir / "downloads",
-        dataset_name="coco_cats",
-    )
-    return CocoDownload(manager, options.base_url or COCO_URL)
+    download_dir = options.download_dir or data_dir / "downloads"
+    return CocoDownload(download_dir, options.base_url or COCO_URL)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             config = CocoCatsConfig.of_fields(config)
         super().__init__(config=config, **options)
         self._manual_dir: Any = None
+        self._download_config = tfds.download.DownloadConfig()
+        self._download: CocoDownload | None = None
         self._counts: dict[str, Counts] = {}
 
     @classmethod
@@ -214,6 +216,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             download_config = dataclasses.replace(
                 download_config, max_examples_per_split=None
             )
+        if download_config.force_checksums_validation and not self._manual_dir:
+            raise CocoDataError(
+                "--force_checksums_validation cannot be had: COCO publishes no"
+                " checksums of its images. Build without it: the annotations are"
+                " compared with theirs in any case, and every image is decoded and"
+                " compared with its record. Or build from COCO's zips with"
+                " --manual_dir."
+            )
+        self._download_config = download_config
         if not download_config.download_mode.overwrite_dataset:
             self._check_choice(limit_counts=True)
         super().download_and_prepare(download_config=download_config, **options)
@@ -270,8 +281,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         names = [*config.categories, *config.negatives_like]
         find_categories(names, CATEGORIES, origin="COCO")
-        omit = config.on_invalid == "omit"
-        return CocoDownload(dl_manager, config.base_url, omit_absent=omit)
+        self._download = CocoDownload(
+            dl_manager.download_dir,
+            config.base_url,
+            omit_absent=config.on_invalid == "omit",
+            force=self._download_config.download_mode.force_download,
+            verify_ssl=self._download_config.verify_ssl,
+        )
+        return self._download
 
     def _generate_examples(
         self, split: str, records: Sequence[ImageRecord], source: Source
@@ -306,9 +323,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _example_writer(self) -> DeterministicExampleWriter:
         return DeterministicExampleWriter(self.info.file_format)
 
-    def _download_and_prepare(self, *args: Any, **options: Any) -> None:
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, **options: Any
+    ) -> None:
         """Adds what was chosen and counted to the info, before TFDS writes it."""
-        super()._download_and_prepare(*args, **options)
+        super()._download_and_prepare(dl_manager, **options)
+        if self._download:  # TFDS sums these up as the dataset's `download_size`.
+            dl_manager._recorded_url_infos.update(self._download.cache.used)
         if self.builder_config.beam:
             from coco_cats_tfds import beam_pipeline
 
