@@ -104,6 +104,29 @@ def test_a_folder_of_that_name_is_in_nobodys_way(make_coco, tmp_path):
     assert (count(tmp_path), count(tmp_path, "pets")) == (2, 3), done.stderr[-2000:]
 
 
+def test_dry_run_and_download_only(make_coco, serve, tmp_path, monkeypatch, capsys):
+    server, out = serve(make_coco()), tmp_path / "out"
+    config = json.dumps({"name": "net", "base_url": server.url})
+    net = ["build", "--data_dir", str(out), "--config", config]
+    assert main([*net, "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "train2017: 2 images\n  to be fetched: 2 images, about 0.00033" in printed
+    assert "zips/" not in printed
+    assert list(server.requests) == ["annotations/annotations_trainval2017.zip"]
+    monkeypatch.setattr("coco_cats_tfds.build._TOO_MANY", 1)
+    assert main([*net, "--download_only"]) == 0
+    assert "from COCO's zip, " in capsys.readouterr().out
+    assert sum(server.requests.values()) == 5
+    assert main([*net, "--dry_run"]) == 0
+    assert "to be fetched: 0 images" in capsys.readouterr().out
+    assert not list(out.rglob("dataset_info.json"))
+    assert build(server.root, out, "--dry_run") == 0
+    assert "train2017: 2 images\nval2017: 2 images\n" in capsys.readouterr().out
+    assert main(net) == 0
+    assert sum(server.requests.values()) == 5
+    assert count(out, "net") == 2
+
+
 @pytest.mark.parametrize("kind", [dict, lambda fields: CocoCatsConfig(**fields)])
 def test_a_choice_from_python(make_coco, tmp_path, kind):
     config = kind({"name": "pets", "categories": ["cat", "dog"]})

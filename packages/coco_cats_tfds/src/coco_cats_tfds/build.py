@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coco_cats_tfds.errors import CocoDataError
+
+if TYPE_CHECKING:
+    from coco_cats_tfds.coco_cats_dataset_builder import Builder
+
+_MEAN_BYTES = 163_000
+"""Of COCO's JPEGs, in train2017 and val2017 alike."""
+
+_TOO_MANY = 20_000
 
 FORMATS = ("tfrecord", "array_record", "riegeli", "parquet")
 
@@ -54,6 +62,13 @@ def add_build_options(command: argparse.ArgumentParser) -> None:
         help="with `beam` in the configuration: comma-separated, without the dashes",
     )
 
+    add(
+        "--dry_run",
+        action="store_true",
+        help="only say how many images the choice takes, and what is to be fetched",
+    )
+    add("--download_only", action="store_true", help="fetch, and build nothing")
+
 
 def build(options: argparse.Namespace) -> int:
     """Runs the command.
@@ -70,6 +85,8 @@ def build(options: argparse.Namespace) -> int:
         config=_config(options.config),
         file_format=options.file_format,
     )
+    if options.dry_run or options.download_only:
+        return _plan(builder, options)
     is_there = builder.is_prepared()
     if is_there and options.fail_if_exists:
         raise CocoDataError(
@@ -94,6 +111,31 @@ def build(options: argparse.Namespace) -> int:
     name = f"coco_cats/{builder.builder_config.name}"
     root = str(builder.data_dir_root)
     print(f"Read it with tfds.load({name!r}, data_dir={root!r}).")
+    return 0
+
+
+def _plan(builder: Builder, options: argparse.Namespace) -> int:
+    from coco_cats_tfds.download import COCO_URL, CocoDownload
+    from coco_cats_tfds.inputs import ANNOTATIONS_ZIP
+
+    plan = builder.plan(
+        manual_dir=options.manual_dir, download_dir=options.download_dir
+    )
+    for split, coco, selection in plan:
+        images = [record.image for record in selection.records]
+        print(f"{split}: {len(images):,} images")
+        if not isinstance(coco, CocoDownload):
+            continue
+        missing = sum(not coco.is_fetched(split, image) for image in images)
+        size = missing * _MEAN_BYTES
+        print(f"  to be fetched: {missing:,} images, about {size / 1e9:.2g} GB")
+        if missing > _TOO_MANY:
+            print(
+                f"  Sooner had from COCO's zip, {COCO_URL}/zips/{split}.zip: put it"
+                f" into a folder with {ANNOTATIONS_ZIP} and name that with --manual_dir."
+            )
+        if not options.dry_run:
+            coco.source(split, images)
     return 0
 
 

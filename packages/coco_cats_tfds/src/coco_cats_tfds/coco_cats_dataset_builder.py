@@ -30,7 +30,7 @@ from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.examples import make_examples
 from coco_cats_tfds.inputs import CocoFolder, CocoInputs
 from coco_cats_tfds.plain_errors import show_data_errors_plainly
-from coco_cats_tfds.selection import select
+from coco_cats_tfds.selection import Selection, select
 from coco_cats_tfds.sources import Source
 from coco_cats_tfds.writer import DeterministicExampleWriter
 
@@ -203,14 +203,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           CocoDataError: The input cannot be used (nothing is left that looks finished),
             or the configuration's name stands for another choice already.
         """
-        manual_dir = download_config and download_config.manual_dir
-        self._manual_dir = manual_dir and tfds.core.Path(manual_dir).expanduser()
-        if self._manual_dir and not self._manual_dir.is_dir():
-            raise CocoDataError(
-                f"--manual_dir {manual_dir} does not exist or is no folder. Without"
-                " --manual_dir, COCO is fetched from the net."
-            )
         download_config = download_config or tfds.download.DownloadConfig()
+        self._use_folder(download_config.manual_dir)
         if download_config.max_examples_per_split is not None:
             self._limit_to(download_config.max_examples_per_split)
             download_config = dataclasses.replace(
@@ -228,6 +222,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if not download_config.download_mode.overwrite_dataset:
             self._check_choice(limit_counts=True)
         super().download_and_prepare(download_config=download_config, **options)
+
+    def _use_folder(self, manual_dir: Any) -> None:
+        self._manual_dir = manual_dir and tfds.core.Path(manual_dir).expanduser()
+        if self._manual_dir and not self._manual_dir.is_dir():
+            raise CocoDataError(
+                f"--manual_dir {manual_dir} does not exist or is no folder. Without"
+                " --manual_dir, COCO is fetched from the net."
+            )
+
+    def plan(
+        self, *, manual_dir: Any = None, download_dir: Any = None
+    ) -> Iterator[tuple[str, CocoInputs, Selection]]:
+        """What a build would take, without building: COCO's split, inputs, images.
+
+        Args:
+          manual_dir: A folder in COCO's layout; else the annotations are fetched.
+          download_dir: Keeps what is fetched; default: `<data_dir>/downloads`.
+
+        Raises:
+          CocoDataError: The input cannot be used.
+        """
+        self._use_folder(manual_dir)
+        coco = self._inputs(download_dir or self.data_dir_root / "downloads")
+        for coco_split in SPLITS.values():
+            yield coco_split, coco, self._select(coco, coco_split)
 
     def _limit_to(self, limit: int) -> None:
         """Makes TFDS's option a part of the choice, so that it is recorded with it."""
@@ -252,18 +271,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Any]:
         """One generator (or Beam transform) a split, after all inputs were found."""
-        coco = self._inputs(dl_manager)
+        with contextlib.suppress(AssertionError):
+            # TFDS's default, `<download_dir>/manual`, may be that of other datasets.
+            if not self._manual_dir and CocoFolder.is_at(dl_manager.manual_dir):
+                self._manual_dir = dl_manager.manual_dir
+        coco = self._inputs(dl_manager.download_dir)
         splits = {}
         for split, coco_split in SPLITS.items():
-            index = coco.index(coco_split)
-            selection = select(index, self.builder_config.choice)
-            if not any(record.annotations for record in selection.records):
-                raise CocoDataError(
-                    f"No image in {index.origin} shows any of"
-                    f" {list(self.builder_config.categories)} as configured, and TFDS"
-                    " has no empty splits. Choose other categories, or add images."
-                    f" Left out: {dict(selection.omitted.left_out)}."
-                )
+            selection = self._select(coco, coco_split)
             images = [record.image for record in selection.records]
             self._counts[split] = selection.omitted
             splits[split] = self._generate_examples(
@@ -271,18 +286,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
         return splits
 
-    def _inputs(self, dl_manager: tfds.download.DownloadManager) -> CocoInputs:
+    def _select(self, coco: CocoInputs, coco_split: str) -> Selection:
+        index = coco.index(coco_split)
+        selection = select(index, self.builder_config.choice)
+        if not any(record.annotations for record in selection.records):
+            raise CocoDataError(
+                f"No image in {index.origin} shows any of"
+                f" {list(self.builder_config.categories)} as configured, and TFDS"
+                " has no empty splits. Choose other categories, or add images."
+                f" Left out: {dict(selection.omitted.left_out)}."
+            )
+        return selection
+
+    def _inputs(self, download_dir: Any) -> CocoInputs:
         if self._manual_dir:
             return CocoFolder(self._manual_dir)
-        # TFDS's default, `<download_dir>/manual`, may be that of other datasets.
-        with contextlib.suppress(AssertionError):
-            if CocoFolder.is_at(dl_manager.manual_dir):
-                return CocoFolder(dl_manager.manual_dir)
         config = self.builder_config
         names = [*config.categories, *config.negatives_like]
         find_categories(names, CATEGORIES, origin="COCO")
         self._download = CocoDownload(
-            dl_manager.download_dir,
+            download_dir,
             config.base_url,
             omit_absent=config.on_invalid == "omit",
             force=self._download_config.download_mode.force_download,
