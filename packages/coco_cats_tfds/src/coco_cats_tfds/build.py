@@ -132,7 +132,8 @@ def _plan(builder: Builder, options: argparse.Namespace) -> int:
         if missing > _TOO_MANY:
             print(
                 f"  Sooner had from COCO's zip, {COCO_URL}/zips/{split}.zip: put it"
-                f" into a folder with {ANNOTATIONS_ZIP} and name that with --manual_dir."
+                f" into a folder with {ANNOTATIONS_ZIP}, and name that with"
+                " --manual_dir."
             )
         if not options.dry_run:
             coco.source(split, images)

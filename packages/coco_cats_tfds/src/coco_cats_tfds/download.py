@@ -22,6 +22,7 @@ import urllib.parse
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import tensorflow_datasets as tfds
 from etils import epath
@@ -30,7 +31,7 @@ from coco_cats_tfds.annotations import COCO_ADDRESSES, Image, InstancesIndex
 from coco_cats_tfds.cache import Cache
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.fetcher import Fetcher, UnreachableError
-from coco_cats_tfds.inputs import ANNOTATIONS_ZIP, index_from_zip
+from coco_cats_tfds.inputs import ANNOTATIONS_ZIP, index_from_zip, instances_from_zip
 from coco_cats_tfds.jpeg import check_jpeg
 from coco_cats_tfds.sources import FileSource, safe_name
 
@@ -38,6 +39,8 @@ COCO_URL = "http://images.cocodataset.org"
 
 _ANNOTATIONS_SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
 _MAX_FAILURES = 10
+
+_T = TypeVar("_T")
 
 
 class CocoDownload:
@@ -82,11 +85,20 @@ class CocoDownload:
         Raises:
           CocoDataError: They cannot be fetched, or are damaged on the server.
         """
+        return self._from_annotations(index_from_zip, split)
+
+    def instances(self, split: str) -> dict[str, Any]:
+        """The same as plain JSON; errors as there."""
+        return self._from_annotations(instances_from_zip, split)
+
+    def _from_annotations(
+        self, read: Callable[[epath.Path, str], _T], split: str
+    ) -> _T:
         if self._annotations is None:
             print(f"COCO comes from {self._base} (from a folder with --manual_dir).")
             self._annotations = self._fetch_annotations()
         try:
-            return index_from_zip(self._annotations, split)
+            return read(self._annotations, split)
         except CocoDataError:
             self.cache.forget(self._annotations)  # The next build fetches it again.
             raise
