@@ -102,6 +102,15 @@ def test_command_from_any_directory_and_load_without_import(make_coco, tmp_path)
     assert done.stdout.split() == ["2", "3"], done.stderr[-2000:]
 
 
+def test_command_beside_a_folder_of_that_name(make_coco, tmp_path):
+    """As the documentation advises, since TFDS takes the folder for a path."""
+    (tmp_path / "coco_cats").mkdir()
+    arguments = ["--manual_dir", make_coco(), "--data_dir", "."]
+    done = tfds_build([*arguments, "--imports", "coco_cats_tfds"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.glob("coco_cats/cats/1.0.0/dataset_info.json"))
+
+
 def test_command_reports_unknown_category(make_coco, tmp_path):
     config = json.dumps({"name": "kittens", "categories": ["kitten", "cta"]})
     done = tfds_build(
@@ -110,6 +119,7 @@ def test_command_reports_unknown_category(make_coco, tmp_path):
     )
     assert done.returncode != 0
     assert "Unknown category 'kitten'" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list((tmp_path / "o").glob("coco_cats/*/*/dataset_info.json"))
 
 
@@ -129,6 +139,8 @@ def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
         build(root, out, other)
     with pytest.raises(CocoDataError, match="another name, or build with --overwrite"):
         Builder(data_dir=out, config=other).as_dataset(split="train")
+    with pytest.raises(CocoDataError, match="another name, or build with --overwrite"):
+        Builder(data_dir=out, config=other).as_data_source(split="train")
     with pytest.raises(ValueError, match="Cannot name a custom BuilderConfig the same"):
         build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
     config = CocoCatsConfig(name="pets", categories=["cat"])

@@ -207,9 +207,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._use_folder(download_config.manual_dir)
         if download_config.max_examples_per_split is not None:
             self._limit_to(download_config.max_examples_per_split)
-            download_config = dataclasses.replace(
-                download_config, max_examples_per_split=None
-            )
         if download_config.force_checksums_validation and not self._manual_dir:
             raise CocoDataError(
                 "--force_checksums_validation cannot be had: COCO publishes no"
@@ -218,6 +215,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 " compared with its record. Or build from COCO's zips with"
                 " --manual_dir."
             )
+        # TFDS has no copy of its own, and offline it takes long to find that out.
+        download_config = dataclasses.replace(
+            download_config, max_examples_per_split=None, try_download_gcs=False
+        )
         self._download_config = download_config
         if not download_config.download_mode.overwrite_dataset:
             self._check_choice(limit_counts=True)
@@ -266,6 +267,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """
         self._check_choice(limit_counts=False)
         return super().as_dataset(*args, **options)
+
+    def as_data_source(self, *args: Any, **options: Any) -> Any:
+        """Reads the dataset at random; arguments as in TFDS, errors as above."""
+        self._check_choice(limit_counts=False)
+        return super().as_data_source(*args, **options)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager

@@ -153,7 +153,10 @@ class CocoDownload:
 
     def is_fetched(self, split: str, image: Image) -> bool:
         """Whether an image is there already, unchanged."""
-        return self.cache.find(self._url(split, image)) is not None
+        try:
+            return self.cache.find(self._url(split, image)) is not None
+        except CocoDataError:
+            return False  # It has no address.
 
     def _fetch_annotations(self) -> epath.Path:
         def fetch(fetcher: Fetcher, url: str) -> epath.Path:
