@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import signal
 import threading
 import urllib.parse
 import zipfile
@@ -88,10 +89,15 @@ class CocoServer:
         to answer with, "drop" (the connection ends in the middle of the body), "cut"
         (half a body, and nothing says so) or other bytes to send.
       requests: How often each path was asked for.
+      headers: Sent with answers that are no 200.
+      connections: How many were made.
     """
 
-    def __init__(self, root: pathlib.Path) -> None:
+    def __init__(self, root: pathlib.Path, *, keep: bool = False) -> None:
         self.root = root
+        self.keep = keep
+        self.headers: dict[str, str] = {}
+        self.connections = 0
         self.faults: dict[str, list[Any]] = collections.defaultdict(list)
         self.requests: collections.Counter[str] = collections.Counter()
         self._server = http.server.ThreadingHTTPServer(
@@ -118,6 +124,12 @@ class CocoServer:
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if owner.keep else "HTTP/1.0"
+
+            def setup(self) -> None:
+                owner.connections += 1
+                super().setup()
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -131,6 +143,8 @@ class CocoServer:
                 if isinstance(fault, int) or body is None:
                     self.send_response(fault or 404)
                     self.send_header("Content-Length", "0")
+                    for name, value in owner.headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
                     return
                 self.send_response(200)
@@ -147,13 +161,27 @@ def serve() -> Iterator[Callable[[pathlib.Path], CocoServer]]:
     """Starts servers of COCO folders, on loopback."""
     servers = []
 
-    def start(root: pathlib.Path) -> CocoServer:
-        servers.append(CocoServer(root))
+    def start(root: pathlib.Path, **options: Any) -> CocoServer:
+        servers.append(CocoServer(root, **options))
         return servers[-1]
 
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def no_hang() -> Iterator[None]:
+    """Fails a test that waits for what never comes."""
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,48 @@ def test_fields_that_other_tools_leave_out():
     assert (annotation.iscrowd, annotation.area) == (0, None)
 
 
+def test_a_byte_order_mark():
+    assert read(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()).images.keys() == {1}
+
+
+def test_types_that_other_tools_write():
+    """Whole numbers as floats, and true, false and null, are what they mean."""
+    content = copy.deepcopy(GOOD)
+    content["images"][0] |= {"id": 1.0, "height": 20.0, "width": 30.0, "license": 4.0}
+    content["annotations"][0] |= {"id": 10.0, "image_id": 1.0, "category_id": 17.0}
+    content["annotations"] += [
+        {**content["annotations"][0], "id": id, "iscrowd": iscrowd}
+        for id, iscrowd in enumerate([False, True, None, 0.0, 1.0])
+    ]
+    content["categories"][0] |= {"id": 17.0, "supercategory": None}
+    index = read(json.dumps(content).encode())
+    assert [each.iscrowd for each in index.annotations] == [0, 0, 1, 0, 0, 1]
+    assert all(type(each.iscrowd) is int for each in index.annotations)
+    assert index.images[1].license == 4
+    (record,) = select(index, Choice(licenses=())).records
+    drawn = draw_mask(record.annotations, height=20, width=30).mask
+    (record,) = select(read(json.dumps(GOOD).encode()), Choice()).records
+    expected = draw_mask(record.annotations, height=20, width=30).mask
+    assert (drawn == expected).all()
+
+
+def test_a_placeholder_with_the_name_of_a_supercategory():
+    """Roboflow's first category is the project itself; no annotation has it."""
+    content = copy.deepcopy(GOOD)
+    content["categories"] = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 17, "name": "cat", "supercategory": "pets"},
+        {"id": 18, "name": "dog", "supercategory": "pets"},
+    ]
+    fault = r"'pets' is a category that no annotation has, .*of \['cat', 'dog'\]"
+    with pytest.raises(CocoDataError, match=fault):
+        select(read(json.dumps(content).encode()), Choice(categories=["pets"]))
+    assert select(read(json.dumps(content).encode()), Choice()).records
+    content["annotations"][0]["category_id"] = 0  # Here it is a category indeed.
+    index = read(json.dumps(content).encode())
+    assert index.category_ids(["pets"]) == {0}
+
+
 def test_unknown_category_names_the_nearest():
     with pytest.raises(CocoDataError, match=r"'teddybear' in COCO.*'teddy bear'"):
         find_categories(["teddybear"], CATEGORIES, origin="COCO")

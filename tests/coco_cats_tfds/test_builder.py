@@ -19,13 +19,15 @@ from coco_cats_tfds.coco_cats_dataset_builder import (
     Builder,
     CocoCatsConfig,
 )
+from coco_cats_tfds.inputs import CocoFolder
 from coco_cats_tfds.masks import decode_segmentation
+from coco_cats_tfds.verify import verify_split
 
 
-def build(root, data_dir, config=None):
+def build(root, data_dir, config=None, **options):
     builder = Builder(data_dir=data_dir, config=config)
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=root)
+        download_config=tfds.download.DownloadConfig(manual_dir=root, **options)
     )
     return builder
 
@@ -100,6 +102,15 @@ def test_command_from_any_directory_and_load_without_import(make_coco, tmp_path)
     assert done.stdout.split() == ["2", "3"], done.stderr[-2000:]
 
 
+def test_command_beside_a_folder_of_that_name(make_coco, tmp_path):
+    """As the documentation advises, since TFDS takes the folder for a path."""
+    (tmp_path / "coco_cats").mkdir()
+    arguments = ["--manual_dir", make_coco(), "--data_dir", "."]
+    done = tfds_build([*arguments, "--imports", "coco_cats_tfds"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.glob("coco_cats/cats/1.0.0/dataset_info.json"))
+
+
 def test_command_reports_unknown_category(make_coco, tmp_path):
     config = json.dumps({"name": "kittens", "categories": ["kitten", "cta"]})
     done = tfds_build(
@@ -108,6 +119,7 @@ def test_command_reports_unknown_category(make_coco, tmp_path):
     )
     assert done.returncode != 0
     assert "Unknown category 'kitten'" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not list((tmp_path / "o").glob("coco_cats/*/*/dataset_info.json"))
 
 
@@ -127,10 +139,40 @@ def test_a_name_stands_for_one_choice_only(make_coco, tmp_path):
         build(root, out, other)
     with pytest.raises(CocoDataError, match="another name, or build with --overwrite"):
         Builder(data_dir=out, config=other).as_dataset(split="train")
+    with pytest.raises(CocoDataError, match="another name, or build with --overwrite"):
+        Builder(data_dir=out, config=other).as_data_source(split="train")
     with pytest.raises(ValueError, match="Cannot name a custom BuilderConfig the same"):
         build(root, out, CocoCatsConfig(name="cats", categories=["dog"]))
     config = CocoCatsConfig(name="pets", categories=["cat"])
     assert len(read(build(root, out, config), "train")) == 2
+
+
+def test_a_trial_is_not_taken_for_the_whole(make_coco, tmp_path, capsys):
+    """A build of the first images says so when it is built, read and built again."""
+    root, out = make_coco(), tmp_path / "out"
+    trial = build(root, out, max_examples_per_split=1)
+    assert "left out: 1 images that are beyond the limit" in capsys.readouterr().out
+    assert trial.info.metadata["choice"]["limit"] == 1
+    assert [each["image/id"] for each in read(trial, "train")] == [1]
+    assert len(read(build(root, out, max_examples_per_split=1), "train")) == 1
+    with pytest.raises(CocoDataError, match=r"'limit': 1.*build with --overwrite"):
+        build(root, out)
+    with pytest.warns(UserWarning, match="is a trial: it holds 1 images of a split"):
+        assert len(read(Builder(data_dir=out), "train")) == 1
+    for split, coco_split in SPLITS.items():
+        verdict = verify_split(
+            BuiltDataset(trial.data_path), split, CocoFolder(root), coco_split
+        )
+        assert (verdict.masks, verdict.images, verdict.faults) == (1, 1, [])
+    mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+    whole = build(root, out, download_mode=mode)
+    assert "limit" not in whole.info.metadata["choice"]
+    assert len(read(whole, "train")) == 2
+
+
+def test_a_trial_of_nothing_is_refused(make_coco, tmp_path):
+    with pytest.raises(CocoDataError, match="a dataset without images"):
+        build(make_coco(), tmp_path / "out", max_examples_per_split=0)
 
 
 def test_a_build_of_before_a_field_was_there_is_read_on(make_coco, tmp_path):

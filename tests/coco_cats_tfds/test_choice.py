@@ -30,6 +30,9 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
         ({"licenses": "4"}, r"`licenses` must be a list.*Received: '4'"),
         ({"licenses": ["4"]}, r"`licenses` must be a list.*Received: \['4'\]"),
         ({"licenses": [True]}, r"licence numbers, e.g. \[4, 5\].*\[True\]"),
+        ({"orientation": "upright"}, r"one of \['refuse', 'stored'\]"),
+        ({"limit": -1}, "`limit` must be a whole number.*Received: -1"),
+        ({"limit": 2.0}, "`limit` must be a whole number"),
         ({"name": ""}, "`name` must be letters"),
         ({"name": "../../x"}, "`name` must be letters.*'../../x'"),
         ({"name": "a/b"}, "`name` must be letters"),
@@ -68,6 +71,14 @@ def test_a_field_that_an_older_version_did_not_record_counts_as_its_default():
     assert not Choice(categories=["dog"], crowd="foreground").is_recorded_as(record)
     assert not Choice().is_recorded_as({**record, "categories": ["cat"], "later": 1})
     assert not Choice().is_recorded_as(None)
+
+
+def test_a_field_that_came_later_is_recorded_where_it_says_something():
+    assert "limit" not in Choice().as_json()
+    record = Choice(limit=2).as_json()
+    assert record["limit"] == 2
+    assert Choice(**record) == Choice(limit=2)
+    assert not Choice().is_recorded_as(record)
 
 
 def test_how_it_is_built_is_no_part_of_the_choice():

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from coco_cats_tfds.annotations import InstancesIndex
 from coco_cats_tfds.cli import main
 from coco_cats_tfds.coco_cats_dataset_builder import Builder, CocoCatsConfig
 from coco_cats_tfds.contact_sheet import CELL, tint
@@ -169,6 +170,26 @@ def test_verify_finds_an_image_that_was_left_out(built, capsys):
     annotations.write_text(text.replace('"category_id": 18', '"category_id": 17'))
     assert verify(root, out) == 1
     assert "image 2 is missing" in capsys.readouterr().out
+
+
+def test_verify_shares_no_fault_with_the_build(
+    make_coco, tmp_path, monkeypatch, capsys
+):
+    """An index that loses an image is no excuse for a dataset that lacks it."""
+    by_image = InstancesIndex.by_image
+
+    def lose(index, category_ids):
+        found = by_image(index, category_ids)
+        found.pop(3, None)
+        return found
+
+    monkeypatch.setattr(InstancesIndex, "by_image", lose)
+    root = make_coco()
+    Builder(data_dir=tmp_path / "out").download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=root)
+    )
+    assert verify(root, tmp_path / "out") == 1
+    assert "image 3 is missing" in capsys.readouterr().out
 
 
 def damage_records(root, out):

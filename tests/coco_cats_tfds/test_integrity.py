@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
@@ -180,6 +181,34 @@ def test_bad_records_stop_the_build_unless_told_otherwise(make_coco, tmp_path):
     assert not list((tmp_path / "out").rglob("*.tfrecord*"))
     builder = build(root, tmp_path / "out", on_invalid="omit")
     assert builder.info.splits["train"].num_examples == 1
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+def test_an_exif_orientation_that_leaves_the_size(
+    make_coco, tmp_path, orientation, capsys
+):
+    """Mirrored, upside down, or turned and square: the outlines may be of either."""
+    root = make_coco()
+    path = root / "train2017" / "000000000003.jpg"
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    PIL.Image.new("RGB", (30, 20)).save(path, exif=exif)
+    fault = 'Image 3, .*0003.jpg, has an EXIF orientation.*"orientation": "stored"'
+    with pytest.raises(CocoDataError, match=fault):
+        build(root, tmp_path / "stop")
+    builder = build(root, tmp_path / "omit", on_invalid="omit")
+    (invalid,) = builder.info.metadata["counts"]["train"]["invalid"]
+    assert invalid["image"] == 3
+    builder = build(root, tmp_path / "stored", orientation="stored")
+    assert builder.info.metadata["counts"]["train"]["turned"] == [3]
+    assert builder.info.metadata["choice"]["orientation"] == "stored"
+    assert "1 images have an EXIF orientation" in capsys.readouterr().out
+    annotations = root / "annotations" / "instances_train2017.json"
+    content = json.loads(annotations.read_text())
+    content["images"][2]["coco_url"] = "http://images.cocodataset.org/train2017/3.jpg"
+    annotations.write_text(json.dumps(content))
+    builder = build(root, tmp_path / "coco")
+    assert builder.info.metadata["counts"]["train"]["turned"] == [3]
 
 
 @pytest.mark.parametrize("beam", [False, True])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from coco_cats_tfds import CocoDataError
 from coco_cats_tfds.annotations import InstancesIndex
 from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.plainly import PlainCoco
 from coco_cats_tfds.selection import select
 
 CATEGORIES = [
@@ -21,10 +22,11 @@ CAT, DOG, PERSON, BEAR = 17, 18, 1, 88
 SQUARE = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]  # 36 pixels.
 
 
-def make_index(shown, licenses=(), **annotation_fields):
-    """An index of images 1, 2, ... from what each shows: (category, fields) pairs.
+def make_content(shown, licenses=(), **annotation_fields):
+    """An instances file of images 1, 2, ... from what each shows.
 
-    Each has the licence at its place in `licenses`, and none if that is None.
+    That is (category, fields) pairs, or categories alone. Each has the licence at its
+    place in `licenses`, and none if that is None.
     """
     annotations = []
     for image_id, objects in enumerate(shown, start=1):
@@ -47,12 +49,16 @@ def make_index(shown, licenses=(), **annotation_fields):
     for image, license in zip(images, licenses, strict=False):
         image |= {} if license is None else {"license": license}
     table = [{"id": 1, "name": "NC"}, {"id": 4, "name": "Attribution", "url": "http:"}]
-    content = {
+    return {
         "images": images,
         "annotations": annotations,
         "categories": CATEGORIES,
         "licenses": table,
     }
+
+
+def make_index(shown, licenses=(), **annotation_fields):
+    content = make_content(shown, licenses, **annotation_fields)
     return InstancesIndex(json.dumps(content).encode(), origin="test.json")
 
 
@@ -99,6 +105,64 @@ def test_negatives_are_a_share_of_the_positives(share, count):
     records = select(make_index(MIXED), Choice(negatives=share)).records
     assert sum(not record.annotations for record in records) == count
     assert len(records) == 2 + count
+
+
+@given(
+    shown=st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from([CAT, DOG, PERSON, BEAR, 99]),
+                st.fixed_dictionaries(
+                    {"iscrowd": st.booleans()},
+                    optional={"area": st.sampled_from([None, 3.0, 36.0])},
+                ),
+            ),
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    choice=st.builds(
+        Choice,
+        categories=st.sampled_from([["cat"], ["animal"], ["cat", "person"]]),
+        crowd=st.sampled_from(["ignore", "foreground", "background"]),
+        min_area=st.sampled_from([0, 10]),
+        negatives=st.sampled_from([0.5, 1, 3]),
+        negatives_like=st.sampled_from([[], ["teddy bear"]]),
+        licenses=st.sampled_from([[], [4]]),
+        limit=st.sampled_from([0, 1, 4]),
+        on_invalid=st.just("omit"),
+    ),
+)
+def test_the_plain_selection_of_verify_is_the_same(shown, choice):
+    licenses = [1 + 3 * (place % 2) for place in range(len(shown))]
+    content = make_content(shown, licenses)
+    index = InstancesIndex(json.dumps(content).encode(), origin="test.json")
+    ours = {each.image.id: each for each in select(index, choice).records}
+    plain = PlainCoco(content)
+    theirs = plain.select(choice)
+    assert ours.keys() == theirs.keys()
+    for id, record in ours.items():
+        for name in ("annotations", "ignored"):
+            found = [each["id"] for each in getattr(theirs[id], name)]
+            assert found == [each.id for each in getattr(record, name)]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 9])
+def test_a_limit_takes_the_first_and_their_share_of_negatives(limit):
+    index = make_index([[CAT], [], [CAT], [], [CAT], [], [CAT]])
+    whole = select(index, Choice(negatives=0.5))
+    assert len(whole.records) == 6
+    selection = select(index, Choice(negatives=0.5, limit=limit))
+    left_out = selection.omitted.left_out["are beyond the limit"]
+    assert len(selection.records) + left_out == 6
+    shown = [each.image.id for each in selection.records if each.annotations]
+    assert shown == [1, 3, 5, 7][: len(shown)]
+    if limit in (0, 9):
+        assert ids(selection) == ids(whole)
+    else:
+        assert len(selection.records) == limit
+        assert limit - len(shown) == limit * 2 // 6
 
 
 @given(st.integers(1, 20), st.integers(0, 20))

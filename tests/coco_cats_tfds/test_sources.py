@@ -1,6 +1,7 @@
 """Where bytes come from: folder, zip, other names; every fault names its cure."""
 
 import io
+import os
 import pickle
 import zipfile
 
@@ -124,6 +125,49 @@ def test_a_decompression_bomb(tmp_path):
     source = ZipSource(tmp_path / "t.zip", folder="train2017")
     with pytest.raises(CocoDataError, match="unpacks to more than"):
         source.read(image())
+
+
+def test_what_is_no_file(tmp_path, no_hang):
+    """A pipe would be waited for, and a device read until the memory is full."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "device.jpg"):
+        with pytest.raises(CocoDataError, match=f"{name} cannot be read: it is no reg"):
+            FolderSource(tmp_path).read(image(name))
+    os.mkfifo(tmp_path / "train2017.zip")
+    with pytest.raises(CocoDataError, match=r"Cannot open .*train2017\.zip as a zip"):
+        ZipSource(tmp_path / "train2017.zip", folder="train2017").read(image())
+    (tmp_path / "annotations").mkdir()
+    os.mkfifo(tmp_path / "annotations" / "instances_train2017.json")
+    with pytest.raises(CocoDataError, match="Cannot read the annotations"):
+        CocoFolder(tmp_path).index("train2017")
+
+
+def test_a_file_far_too_large(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate((1 << 28) + 1)  # Takes no room on the disk.
+    with pytest.raises(CocoDataError, match="more than 268,435,456 bytes"):
+        FolderSource(tmp_path).read(image())
+
+
+@pytest.mark.parametrize("name", ["..\\secret.jpg", "C:\\a.jpg", "C:a.jpg", "x\\a.jpg"])
+def test_names_that_leave_the_folder_on_windows(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("coco_cats_tfds.sources._WINDOWS", True, raising=False)
+    with pytest.raises(CocoDataError, match="leaves its folder"):
+        FolderSource(tmp_path).read(image(name))
+
+
+def test_annotations_that_unpack_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("coco_cats_tfds.inputs._MAX_ANNOTATION_BYTES", 1 << 20)
+    with zipfile.ZipFile(
+        tmp_path / "annotations_trainval2017.zip", "w", zipfile.ZIP_DEFLATED
+    ) as archive:
+        name = "annotations/instances_train2017.json"
+        archive.writestr(name, b" " * ((1 << 20) + 1))
+    with pytest.raises(
+        CocoDataError, match="json in .* unpacks to more than 1,048,576"
+    ):
+        CocoFolder(tmp_path).index("train2017")
 
 
 def test_files_by_id(tmp_path):

@@ -8,13 +8,16 @@ for image_id, annotations in index.by_image(cats).items():
 ```
 
 Only the fields that the dataset needs are decoded. A segmentation stays raw JSON until
-a mask is drawn, so a file of COCO's full size loads in a second or two.
+a mask is drawn, so a file of COCO's full size loads in a second or two. A file whose
+fields have other types than COCO's, as some tools write them, is read a second time and
+with more patience (`_with_coco_types`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import mmap
 import os
 from collections import Counter, defaultdict
@@ -26,6 +29,7 @@ from etils import epath
 
 from coco_cats_tfds.errors import CocoDataError
 
+COCO_ADDRESSES = ("http://images.cocodataset.org/", "https://images.cocodataset.org/")
 # The format of a JPEG has no room for more rows or columns.
 Side = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 # The feature `image/id` is an int64.
@@ -35,8 +39,8 @@ ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels.
 
-    `license` is the number of an entry of `licenses`; other files may have none, or
-    something else.
+    `license` is the number of an entry of `licenses`, and `coco_url` the address of a
+    COCO image; other files may have none, or something else.
     """
 
     id: ImageId
@@ -44,6 +48,12 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     height: Side
     width: Side
     license: Any = None
+    coco_url: Any = None
+
+    @property
+    def is_cocos(self) -> bool:
+        """Whether it is one of COCO's own."""
+        return str(self.coco_url).startswith(COCO_ADDRESSES)
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +108,48 @@ class ImageRecord:
     ignored: tuple[Annotation, ...] = ()
 
 
+_WHOLE = {
+    "images": ("id", "height", "width", "license"),
+    "annotations": ("id", "image_id", "category_id", "iscrowd"),
+    "categories": ("id",),
+}
+_ABSENT_IF_NULL = ("iscrowd", "supercategory")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def _decode(content: bytes | mmap.mmap) -> _Instances:
+    start = len(_BYTE_ORDER_MARK) if content[:3] == _BYTE_ORDER_MARK else 0
+    json = memoryview(content)[start:]
+    try:
+        return msgspec.json.decode(json, type=_Instances)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(_with_coco_types(json), type=_Instances)
+
+
+def _with_coco_types(content: memoryview) -> bytes:
+    """The same file with whole numbers, and no null, where COCO has them.
+
+    Some tools write 1.0 for 1, true or false for `iscrowd`, or null for a field that
+    may as well be absent.
+    """
+    instances = msgspec.json.decode(content)
+    for name, fields in _WHOLE.items():
+        entries = instances.get(name) if isinstance(instances, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, dict):
+                continue
+            for field in _ABSENT_IF_NULL:
+                if entry.get(field, "") is None:
+                    del entry[field]
+            if isinstance(entry.get("iscrowd"), bool):
+                entry["iscrowd"] = int(entry["iscrowd"])
+            for field in fields:
+                value = entry.get(field)
+                if isinstance(value, float) and value.is_integer():
+                    entry[field] = int(value)
+    return msgspec.json.encode(instances)
+
+
 class InstancesIndex:
     """Images, annotations and categories of one instances file.
 
@@ -120,7 +172,7 @@ class InstancesIndex:
             occurs twice.
         """
         try:
-            instances = msgspec.json.decode(content, type=_Instances)
+            instances = _decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CocoDataError(
                 f"{origin} is not a COCO instances file: {error}. Correct that field;"
@@ -173,9 +225,27 @@ class InstancesIndex:
         """The ids of categories given by name or by supercategory.
 
         Raises:
-          CocoDataError: A name is not in the file; the text gives the nearest ones.
+          CocoDataError: A name is not in the file; the text gives the nearest ones. Or
+            it is that of a supercategory and of a category which no annotation has.
         """
+        for name in names:
+            self._check_no_placeholder(name)
         return find_categories(names, self.categories, origin=self.origin)
+
+    def _check_no_placeholder(self, name: str) -> None:
+        own = {each.id for each in self.categories if each.name == name}
+        others = [
+            each.name
+            for each in self.categories
+            if each.supercategory == name and each.id not in own
+        ]
+        if own and others and not any(a.category_id in own for a in self.annotations):
+            raise CocoDataError(
+                f"{self.origin}: {name!r} is a category that no annotation has, and"
+                f" also the supercategory of {sorted(others)}. Some tools (Roboflow)"
+                " export such a placeholder. Choose the categories by their own names,"
+                f" or delete the category {name!r} from the file."
+            )
 
     def check_licenses(self, numbers: Iterable[int]) -> None:
         """Refuses licence numbers that the file does not list.
@@ -214,6 +284,9 @@ def _map_file(path: str | os.PathLike[str]) -> bytes | mmap.mmap:
     """A file's content; of a local file without copying it, which takes the longest."""
     if "://" in os.fspath(path):
         return bytes(epath.Path(path).read_bytes())
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = errno.EISDIR if os.path.isdir(path) else errno.EINVAL
+        raise OSError(kind, os.strerror(kind))  # Reading a pipe would not end.
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return b""  # Cannot be mapped.

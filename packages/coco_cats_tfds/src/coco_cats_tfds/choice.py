@@ -17,6 +17,8 @@ from coco_cats_tfds.masks import CROWD_RULES, CrowdRule
 
 InvalidRule = Literal["stop", "omit"]
 INVALID_RULES: tuple[str, ...] = get_args(InvalidRule)
+OrientationRule = Literal["refuse", "stored"]
+ORIENTATION_RULES: tuple[str, ...] = get_args(OrientationRule)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,6 +44,12 @@ class Choice:
         damaged or of another size than recorded, or without a licence where `licenses`
         asks for some; a segmentation that does not decode; an annotation of an unknown
         image or category): "stop" the build, or "omit" the image, counted and named.
+      limit: Images of a split at most, for a trial: the first by id, and of negatives
+        their share; 0 takes all. `--max_examples_per_split` sets it.
+      orientation: What becomes of a JPEG that EXIF has viewers turn or mirror, while
+        its size fits the record: "refuse" takes it for one that cannot be trusted,
+        since its outlines may be those of either picture; "stored" says that they are
+        those of the stored pixels, as those of COCO's own images (by `coco_url`) are.
     """
 
     categories: Sequence[str] = ("cat",)
@@ -51,6 +59,8 @@ class Choice:
     negatives_like: Sequence[str] = ()
     licenses: Sequence[int] = ()
     on_invalid: InvalidRule = "stop"
+    limit: int = 0
+    orientation: OrientationRule = "refuse"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built.
@@ -66,7 +76,11 @@ class Choice:
             )
         self.negatives_like = _names("negatives_like", self.negatives_like)
         self.licenses = _numbers("licenses", self.licenses)
-        for field, allowed in (("crowd", CROWD_RULES), ("on_invalid", INVALID_RULES)):
+        for field, allowed in (
+            ("crowd", CROWD_RULES),
+            ("on_invalid", INVALID_RULES),
+            ("orientation", ORIENTATION_RULES),
+        ):
             value = getattr(self, field)
             if value not in allowed:
                 raise CocoDataError(
@@ -80,6 +94,11 @@ class Choice:
                     f"`{field}` must be a number from 0 up. Received: {value!r}"
                 )
             setattr(self, field, float(value))
+        if type(self.limit) is not int or self.limit < 0:
+            raise CocoDataError(
+                "`limit` must be a whole number of images, or 0 for all. Received:"
+                f" {self.limit!r}"
+            )
         if self.negatives_like and not self.negatives:
             raise CocoDataError(
                 "`negatives_like` says which negatives to prefer, but `negatives` is 0,"
@@ -94,8 +113,16 @@ class Choice:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """As it is recorded in the dataset's info."""
-        values = {each.name: getattr(self, each.name) for each in _FIELDS}
+        """As it is recorded in the dataset's info.
+
+        Fields that came later are recorded where they say something, so that a dataset
+        that needs none of them is the same file as before.
+        """
+        values = {
+            each.name: getattr(self, each.name)
+            for each in _FIELDS
+            if each.name not in _LATER or getattr(self, each.name) != each.default
+        }
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
@@ -112,6 +139,7 @@ class Choice:
 
 
 _FIELDS = dataclasses.fields(Choice)
+_LATER = ("limit", "orientation")
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:

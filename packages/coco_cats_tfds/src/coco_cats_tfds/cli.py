@@ -1,4 +1,4 @@
-"""The command `coco-cats`: what a dataset needs besides `tfds build`."""
+"""The command `coco-cats`: build a dataset, and what it needs besides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from coco_cats_tfds.build import add_build_options, build
 
 if TYPE_CHECKING:
     from coco_cats_tfds.built import BuiltDataset
@@ -18,11 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `coco-cats`.
 
     Returns:
-      The exit status: 0 done, 1 a dataset is not what it should be, 2 bad input.
+      The exit status: 0 done, 1 a dataset is not what it should be, 2 bad input, 130
+      stopped by Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
+    except KeyboardInterrupt:
+        print("coco-cats: stopped; what was fetched is kept", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"coco-cats: {error}", file=sys.stderr)
         return 2
@@ -34,6 +40,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Tools for the TFDS dataset coco_cats.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    make = commands.add_parser(
+        "build",
+        help="build the dataset, as `tfds build coco_cats` does",
+        description=(
+            "Builds the dataset as `tfds build coco_cats` does, without TFDS's command"
+            " line and what that needs."
+        ),
+    )
+    add_build_options(make)
+    make.set_defaults(run=build)
+
     sample = commands.add_parser(
         "sample",
         help="write a small dataset in COCO's layout",
@@ -118,7 +135,7 @@ def _sample(options: argparse.Namespace) -> int:
     print(
         f"Wrote {options.train} training and {options.validation} validation images to"
         f" {options.directory}. Next:\n"
-        f"  tfds build coco_cats --manual_dir {options.directory} --data_dir OUT"
+        f"  coco-cats build --manual_dir {options.directory} --data_dir OUT"
     )
     return 0
 
@@ -168,19 +185,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inputs(options: argparse.Namespace, built: BuiltDataset) -> CocoInputs:
-    import tensorflow_datasets as tfds
-
     from coco_cats_tfds.download import COCO_URL, CocoDownload
     from coco_cats_tfds.inputs import CocoFolder
 
     if options.manual_dir:
         return CocoFolder(options.manual_dir)
     data_dir = built.path.parents[2]  # <data_dir>/coco_cats/<configuration>/<version>
-    manager = tfds.download.DownloadManager(
-        download_dir=options.download_dir or data_dir / "downloads",
-        dataset_name="coco_cats",
-    )
-    return CocoDownload(manager, options.base_url or COCO_URL)
+    download_dir = options.download_dir or data_dir / "downloads"
+    return CocoDownload(download_dir, options.base_url or COCO_URL)
 
 
 if __name__ == "__main__":

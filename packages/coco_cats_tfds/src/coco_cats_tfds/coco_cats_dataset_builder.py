@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,15 @@ from coco_cats_tfds.download import COCO_URL, CocoDownload
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.examples import make_examples
 from coco_cats_tfds.inputs import CocoFolder, CocoInputs
-from coco_cats_tfds.selection import select
+from coco_cats_tfds.plain_errors import show_data_errors_plainly
+from coco_cats_tfds.selection import Selection, select
 from coco_cats_tfds.sources import Source
 from coco_cats_tfds.writer import DeterministicExampleWriter
 
 SPLITS = {"train": "train2017", "validation": "val2017"}
 """The splits of the dataset, and the name that COCO 2017 gives to each."""
+
+show_data_errors_plainly()
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -79,12 +84,28 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
                 f"`beam` must be true or false. Received: {self.beam!r}"
             )
 
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, Any]) -> CocoCatsConfig:
+        """A configuration from its fields by name, e.g. those of a JSON object.
+
+        Raises:
+          CocoDataError: A field is unknown or has an impossible value, or `name` is
+            missing.
+        """
+        known = [each.name for each in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                raise CocoDataError(
+                    f"Unknown field {name!r} of the configuration."
+                    + (f" Did you mean {near[0]!r}?" if near else f" Known: {known}.")
+                )
+        return cls(**{"name": "", **fields})
+
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds `coco_cats` from COCO's annotations and images."""
 
-    # Description, citation and tags are installed there, as for TFDS's own datasets.
-    pkg_dir_path = tfds.core.tfds_path("datasets/coco_cats")
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS = [
@@ -98,15 +119,47 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     `coco-cats sample DIR` writes a small one.
     """
 
-    def __init__(self, **options: Any) -> None:
-        """Finds what was built before; options as for every TFDS builder."""
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        config: str | CocoCatsConfig | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Finds what was built before.
+
+        Args:
+          config: The name of a configuration, one of your own, or its fields by name.
+          **options: As for every TFDS builder.
+
+        Raises:
+          CocoDataError: A field is unknown or has an impossible value.
+        """
+        if isinstance(config, Mapping):
+            config = CocoCatsConfig.of_fields(config)
+        super().__init__(config=config, **options)
         self._manual_dir: Any = None
+        self._download_config = tfds.download.DownloadConfig()
+        self._download: CocoDownload | None = None
         self._counts: dict[str, Counts] = {}
 
-    def _check_choice(self) -> None:
-        built, wanted = self.info.metadata.get("choice"), self.builder_config.choice
-        if self.is_prepared() and not wanted.is_recorded_as(built):
+    @classmethod
+    def _get_pkg_dir_path(cls) -> Any:
+        """Where description, citation and tags lie: here, wherever TFDS found us."""
+        return tfds.core.Path(__file__).parent
+
+    def _check_choice(self, *, limit_counts: bool) -> None:
+        if not self.is_prepared():
+            return
+        wanted, built = self.builder_config.choice, self.info.metadata.get("choice")
+        limit = built.get("limit", 0) if isinstance(built, dict) else 0
+        if not limit_counts and limit != wanted.limit:
+            wanted = dataclasses.replace(wanted, limit=limit)
+            warnings.warn(
+                f"{self.data_path} is a trial: it holds {limit} images of a split at"
+                " most. Build with --overwrite to have them all.",
+                stacklevel=3,
+            )
+        if not wanted.is_recorded_as(built):
             raise CocoDataError(
                 f"{self.data_path} was built with {built}, not with"
                 f" {wanted.as_json()}. Give this configuration another name, or build"
@@ -150,15 +203,61 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           CocoDataError: The input cannot be used (nothing is left that looks finished),
             or the configuration's name stands for another choice already.
         """
-        manual_dir = download_config and download_config.manual_dir
+        download_config = download_config or tfds.download.DownloadConfig()
+        self._use_folder(download_config.manual_dir)
+        if download_config.max_examples_per_split is not None:
+            self._limit_to(download_config.max_examples_per_split)
+        if download_config.force_checksums_validation and not self._manual_dir:
+            raise CocoDataError(
+                "--force_checksums_validation cannot be had: COCO publishes no"
+                " checksums of its images. Build without it: the annotations are"
+                " compared with theirs in any case, and every image is decoded and"
+                " compared with its record. Or build from COCO's zips with"
+                " --manual_dir."
+            )
+        # TFDS has no copy of its own, and offline it takes long to find that out.
+        download_config = dataclasses.replace(
+            download_config, max_examples_per_split=None, try_download_gcs=False
+        )
+        self._download_config = download_config
+        if not download_config.download_mode.overwrite_dataset:
+            self._check_choice(limit_counts=True)
+        super().download_and_prepare(download_config=download_config, **options)
+
+    def _use_folder(self, manual_dir: Any) -> None:
         self._manual_dir = manual_dir and tfds.core.Path(manual_dir).expanduser()
         if self._manual_dir and not self._manual_dir.is_dir():
             raise CocoDataError(
                 f"--manual_dir {manual_dir} does not exist or is no folder. Without"
                 " --manual_dir, COCO is fetched from the net."
             )
-        self._check_choice()
-        super().download_and_prepare(download_config=download_config, **options)
+
+    def plan(
+        self, *, manual_dir: Any = None, download_dir: Any = None
+    ) -> Iterator[tuple[str, CocoInputs, Selection]]:
+        """What a build would take, without building: COCO's split, inputs, images.
+
+        Args:
+          manual_dir: A folder in COCO's layout; else the annotations are fetched.
+          download_dir: Keeps what is fetched; default: `<data_dir>/downloads`.
+
+        Raises:
+          CocoDataError: The input cannot be used.
+        """
+        self._use_folder(manual_dir)
+        coco = self._inputs(download_dir or self.data_dir_root / "downloads")
+        for coco_split in SPLITS.values():
+            yield coco_split, coco, self._select(coco, coco_split)
+
+    def _limit_to(self, limit: int) -> None:
+        """Makes TFDS's option a part of the choice, so that it is recorded with it."""
+        if not limit:
+            raise CocoDataError(
+                "--max_examples_per_split 0 would leave a dataset without images."
+                " Give 1 or more."
+            )
+        limit = min(limit, self.builder_config.limit or limit)
+        self._builder_config = dataclasses.replace(self.builder_config, limit=limit)
 
     def as_dataset(self, *args: Any, **options: Any) -> Any:
         """Reads the dataset; arguments as in TFDS.
@@ -166,25 +265,26 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Raises:
           CocoDataError: The configuration's name stands for another choice.
         """
-        self._check_choice()
+        self._check_choice(limit_counts=False)
         return super().as_dataset(*args, **options)
+
+    def as_data_source(self, *args: Any, **options: Any) -> Any:
+        """Reads the dataset at random; arguments as in TFDS, errors as above."""
+        self._check_choice(limit_counts=False)
+        return super().as_data_source(*args, **options)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Any]:
         """One generator (or Beam transform) a split, after all inputs were found."""
-        coco = self._inputs(dl_manager)
+        with contextlib.suppress(AssertionError):
+            # TFDS's default, `<download_dir>/manual`, may be that of other datasets.
+            if not self._manual_dir and CocoFolder.is_at(dl_manager.manual_dir):
+                self._manual_dir = dl_manager.manual_dir
+        coco = self._inputs(dl_manager.download_dir)
         splits = {}
         for split, coco_split in SPLITS.items():
-            index = coco.index(coco_split)
-            selection = select(index, self.builder_config.choice)
-            if not any(record.annotations for record in selection.records):
-                raise CocoDataError(
-                    f"No image in {index.origin} shows any of"
-                    f" {list(self.builder_config.categories)} as configured, and TFDS"
-                    " has no empty splits. Choose other categories, or add images."
-                    f" Left out: {dict(selection.omitted.left_out)}."
-                )
+            selection = self._select(coco, coco_split)
             images = [record.image for record in selection.records]
             self._counts[split] = selection.omitted
             splits[split] = self._generate_examples(
@@ -192,18 +292,32 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
         return splits
 
-    def _inputs(self, dl_manager: tfds.download.DownloadManager) -> CocoInputs:
+    def _select(self, coco: CocoInputs, coco_split: str) -> Selection:
+        index = coco.index(coco_split)
+        selection = select(index, self.builder_config.choice)
+        if not any(record.annotations for record in selection.records):
+            raise CocoDataError(
+                f"No image in {index.origin} shows any of"
+                f" {list(self.builder_config.categories)} as configured, and TFDS"
+                " has no empty splits. Choose other categories, or add images."
+                f" Left out: {dict(selection.omitted.left_out)}."
+            )
+        return selection
+
+    def _inputs(self, download_dir: Any) -> CocoInputs:
         if self._manual_dir:
             return CocoFolder(self._manual_dir)
-        # TFDS's default, `<download_dir>/manual`, may be that of other datasets.
-        with contextlib.suppress(AssertionError):
-            if CocoFolder.is_at(dl_manager.manual_dir):
-                return CocoFolder(dl_manager.manual_dir)
         config = self.builder_config
         names = [*config.categories, *config.negatives_like]
         find_categories(names, CATEGORIES, origin="COCO")
-        omit = config.on_invalid == "omit"
-        return CocoDownload(dl_manager, config.base_url, omit_absent=omit)
+        self._download = CocoDownload(
+            download_dir,
+            config.base_url,
+            omit_absent=config.on_invalid == "omit",
+            force=self._download_config.download_mode.force_download,
+            verify_ssl=self._download_config.verify_ssl,
+        )
+        return self._download
 
     def _generate_examples(
         self, split: str, records: Sequence[ImageRecord], source: Source
@@ -238,9 +352,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _example_writer(self) -> DeterministicExampleWriter:
         return DeterministicExampleWriter(self.info.file_format)
 
-    def _download_and_prepare(self, *args: Any, **options: Any) -> None:
-        """Adds what was counted to the info, before TFDS writes it."""
-        super()._download_and_prepare(*args, **options)
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, **options: Any
+    ) -> None:
+        """Adds what was chosen and counted to the info, before TFDS writes it."""
+        super()._download_and_prepare(dl_manager, **options)
+        if self._download:  # TFDS sums these up as the dataset's `download_size`.
+            dl_manager._recorded_url_infos.update(self._download.cache.used)
         if self.builder_config.beam:
             from coco_cats_tfds import beam_pipeline
 
@@ -248,6 +366,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 path = self._beam_counts_path(split)
                 self._counts[split] += beam_pipeline.read_counts(path)
                 path.unlink()
+        self.info.metadata["choice"] = self.builder_config.as_json()
         self.info.metadata["counts"] = {
             split: counts.as_json() for split, counts in self._counts.items()
         }

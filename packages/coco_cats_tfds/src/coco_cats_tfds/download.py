@@ -1,80 +1,82 @@
-"""Only what is needed of COCO, through TFDS's download manager.
+"""Only what is needed of COCO, from its server or a mirror.
 
 ```python
-coco = CocoDownload(dl_manager, "http://images.cocodataset.org")
+coco = CocoDownload("OUT/downloads", "http://images.cocodataset.org")
 index = coco.index("val2017")  # 241 MB, once
 source = coco.source("val2017", images)  # one file an image, several at a time
 ```
 
-The manager keeps every file that arrived, so an interrupted download goes on where it
-stopped. It repeats connections and answers of 500 to 504 by itself; what it lets
-through (a body cut off, an answer of 429, bytes that are no image of the recorded size,
-a file that was changed since) is tried again here.
+Every file that arrived is kept, so an interrupted download goes on where it stopped.
+A file is kept once it is whole and what its record says; what is not (a body cut off,
+bytes that are no image of the recorded size, a file that was changed since) is fetched
+again.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import functools
 import hashlib
-import re
-import time
+import io
+import os
 import urllib.parse
+import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
-import requests
 import tensorflow_datasets as tfds
-import urllib3
 from etils import epath
 
-from coco_cats_tfds.annotations import Image, InstancesIndex
+from coco_cats_tfds.annotations import COCO_ADDRESSES, Image, InstancesIndex
+from coco_cats_tfds.cache import Cache
 from coco_cats_tfds.errors import CocoDataError
-from coco_cats_tfds.inputs import ANNOTATIONS_ZIP, index_from_zip
+from coco_cats_tfds.fetcher import Fetcher, UnreachableError
+from coco_cats_tfds.inputs import ANNOTATIONS_ZIP, index_from_zip, instances_from_zip
 from coco_cats_tfds.jpeg import check_jpeg
-from coco_cats_tfds.sources import FileSource, open_zip, safe_name
+from coco_cats_tfds.sources import FileSource, safe_name
 
 COCO_URL = "http://images.cocodataset.org"
 
-_AT_ONCE = 16
-_ATTEMPTS = 5
-_FIRST_WAIT = 1.0
-_TIMEOUTS = (10, 20)  # Seconds without a connection, without a byte.
-_PASSING = (408, 425, 429)  # Answers that may be other ones a moment later.
+_ANNOTATIONS_SHA256 = "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268"
 _MAX_FAILURES = 10
 
-
-class UnreachableError(CocoDataError):
-    """The server, rather than one file of it, is at fault."""
+_T = TypeVar("_T")
 
 
 class CocoDownload:
-    """COCO's annotations and single images from a server with COCO's layout."""
+    """COCO's annotations and single images from a server with COCO's layout.
+
+    Attributes:
+      cache: The files that were fetched.
+    """
 
     def __init__(
         self,
-        dl_manager: tfds.download.DownloadManager,
+        download_dir: str | os.PathLike[str],
         base_url: str = COCO_URL,
         *,
         omit_absent: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        force: bool = False,
+        verify_ssl: bool = True,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         """Downloads nothing yet.
 
         Args:
-          dl_manager: TFDS's; its folder keeps what was fetched.
+          download_dir: Keeps what was fetched, as TFDS's download manager does.
           base_url: `<base_url>/annotations/annotations_trainval2017.zip` and
             `<base_url>/train2017/000000000009.jpg` must exist.
           omit_absent: Go on without images that the server lacks or has damaged;
             reading them raises.
+          force: Fetch also what is there.
+          verify_ssl: Whether a server of https:// must prove who it is.
           sleep: Waits between attempts.
         """
-        self._manager = dl_manager
+        self.cache = Cache(download_dir)
         self._base = base_url.rstrip("/")
         self._omit_absent = omit_absent
-        self._sleep = sleep
+        self._force = force
+        self._fetcher = functools.partial(Fetcher, verify_ssl=verify_ssl, sleep=sleep)
         self._annotations: epath.Path | None = None
 
     def index(self, split: str) -> InstancesIndex:
@@ -83,17 +85,22 @@ class CocoDownload:
         Raises:
           CocoDataError: They cannot be fetched, or are damaged on the server.
         """
+        return self._from_annotations(index_from_zip, split)
+
+    def instances(self, split: str) -> dict[str, Any]:
+        """The same as plain JSON; errors as there."""
+        return self._from_annotations(instances_from_zip, split)
+
+    def _from_annotations(
+        self, read: Callable[[epath.Path, str], _T], split: str
+    ) -> _T:
         if self._annotations is None:
-            url = f"{self._base}/annotations/{ANNOTATIONS_ZIP}"
             print(f"COCO comes from {self._base} (from a folder with --manual_dir).")
-            with _timeouts():
-                self._annotations = self._fetch(
-                    url, lambda path: open_zip(path).close()
-                )
+            self._annotations = self._fetch_annotations()
         try:
-            return index_from_zip(self._annotations, split)
+            return read(self._annotations, split)
         except CocoDataError:
-            _forget(self._annotations)  # So that the next build fetches it again.
+            self.cache.forget(self._annotations)  # The next build fetches it again.
             raise
 
     def source(self, split: str, images: Iterable[Image]) -> FileSource:
@@ -118,27 +125,24 @@ class CocoDownload:
             except CocoDataError as error:
                 fail([image], error)
         paths: dict[int, str] = {}
+
+        def fetch(fetcher: Fetcher, url: str) -> epath.Path:
+            check = functools.partial(_check_image, images=by_url[url])
+            return self._have(fetcher, url, check)
+
+        title = f"Fetching {split} images..."
         with (
-            _timeouts(),
-            _one_progress_bar(len(by_url), f"Fetching {split} images...") as bar,
-            concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool,
+            tfds.core.utils.tqdm(total=len(by_url), desc=title, unit=" images") as bar,
+            self._fetcher() as fetcher,
         ):
-            jobs = {
-                pool.submit(self._fetch, url, _checker(wanted)): wanted
-                for url, wanted in by_url.items()
-            }
-            try:
-                for job in concurrent.futures.as_completed(jobs):
-                    try:
-                        path = str(job.result())
-                        paths.update({each.id: path for each in jobs[job]})
-                    except CocoDataError as error:
-                        fail(jobs[job], error)
-                    bar.update(1)
-                    if len(failures) >= _MAX_FAILURES:
-                        break
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            for url, result in fetcher.each(by_url, fetch):
+                if isinstance(result, CocoDataError):
+                    fail(by_url[url], result)
+                else:
+                    paths.update({each.id: str(result) for each in by_url[url]})
+                bar.update(1)
+                if len(failures) >= _MAX_FAILURES:
+                    break
         if failures:
             raise CocoDataError(
                 f"Could not fetch {len(failures)} images of {split}; those that arrived"
@@ -147,111 +151,78 @@ class CocoDownload:
             )
         return FileSource(paths, absent=absent)
 
+    def is_fetched(self, split: str, image: Image) -> bool:
+        """Whether an image is there already, unchanged."""
+        try:
+            return self.cache.find(self._url(split, image)) is not None
+        except CocoDataError:
+            return False  # It has no address.
+
+    def _fetch_annotations(self) -> epath.Path:
+        def fetch(fetcher: Fetcher, url: str) -> epath.Path:
+            return self._have(fetcher, url, self._check_annotations, checksum)
+
+        url = f"{self._base}/annotations/{ANNOTATIONS_ZIP}"
+        checksum = _ANNOTATIONS_SHA256 if self._is_cocos else None
+        with (
+            tfds.core.utils.tqdm(desc="Fetching annotations...", unit=" MB") as bar,
+            self._fetcher(tick=lambda count: bar.update(count / 1e6)) as fetcher,
+        ):
+            ((_, result),) = fetcher.each([url], fetch)
+        if isinstance(result, CocoDataError):
+            raise result
+        if not self._is_cocos:
+            digest = self.cache.used[url].checksum
+            if digest != _ANNOTATIONS_SHA256:
+                print(f"noticed: {url} is not COCO's own file; its sha256 is {digest}")
+        return result
+
+    @property
+    def _is_cocos(self) -> bool:
+        return f"{self._base}/".startswith(COCO_ADDRESSES)
+
+    def _check_annotations(self, content: bytes) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        if self._is_cocos and digest != _ANNOTATIONS_SHA256:
+            raise CocoDataError(f"its sha256 is {digest}, not that of COCO's file.")
+        try:
+            zipfile.ZipFile(io.BytesIO(content)).close()
+        except Exception as error:  # A damaged zip makes it raise many kinds.
+            raise CocoDataError(f"it is no zip: {error}.") from error
+
     def _url(self, split: str, image: Image) -> str:
         name = safe_name(image, f"{self._base}/{split}")
         return f"{self._base}/{split}/{urllib.parse.quote(name)}"
 
-    def _fetch(self, url: str, check: Callable[[epath.Path], None]) -> epath.Path:
+    def _have(
+        self,
+        fetcher: Fetcher,
+        url: str,
+        check: Callable[[bytes], None],
+        checksum: str | None = None,
+    ) -> epath.Path:
         """The file at `url`, from the cache or the net, once `check` passes it."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            kind: type[CocoDataError] = CocoDataError
+        if not self._force and (path := self.cache.find(url, checksum=checksum)):
             try:
-                # A new Resource each time: the manager remembers a failed one.
-                resource = tfds.download.Resource(url=url)
-                path = self._manager.download(resource)
-            except tfds.download.download_manager.NonMatchingChecksumError as error:
-                fault, again = f"{error}.", True
-            except (tfds.download.DownloadError, requests.RequestException) as error:
-                fault, again, kind = _explain(error)
-            except ValueError as error:
-                folder = self._manager.download_dir
-                fault = f"what {folder} records of it is damaged ({error}). Delete it."
-                again = False
+                check(path.read_bytes())
+            except CocoDataError:
+                self.cache.forget(path)
             else:
-                try:
-                    _check_unchanged(path)
-                    check(path)
-                except CocoDataError as error:
-                    fault, again = str(error), True
-                    _forget(path)
-                else:
-                    return path
-            if not again or attempt == _ATTEMPTS:
-                break
-            self._sleep(_FIRST_WAIT * 2 ** (attempt - 1))
-        times = f" after {attempt} attempts" if attempt > 1 else ""
-        raise kind(f"{url} cannot be had{times}: {fault}")
+                return path
+        return self.cache.keep(url, fetcher.get(url, check), checksum=checksum)
 
 
-def _checker(images: Sequence[Image]) -> Callable[[epath.Path], None]:
+def _check_image(content: bytes, *, images: Sequence[Image]) -> None:
     """Passes a file that fits one of the records that name it.
 
     Nearly always that is one record. Of two with different sizes, one has to be wrong,
     which is found when it is drawn.
     """
-
-    def check(path: epath.Path) -> None:
-        content = path.read_bytes()
-        for left, image in reversed(list(enumerate(images))):
-            try:
-                check_jpeg(content, image, origin=path)
-            except CocoDataError:
-                if not left:
-                    raise
-            else:
-                return
-
-    return check
-
-
-def _explain(error: Exception) -> tuple[str, bool, type[CocoDataError]]:
-    """What went wrong, whether another attempt may help, and the kind of error."""
-    if status := re.search(r"HTTP code: (\d+)", str(error)):
-        code = int(status[1])
-        if code in (404, 410):
-            fault = (
-                f"the server answers {code}: it does not have this file. Is the base"
-                " address that of a complete copy of COCO 2017?"
-            )
-            return fault, False, CocoDataError
-        return f"the server answers {code}.", code in _PASSING, UnreachableError
-    # The manager has made ten attempts at these.
-    refused = error.args and isinstance(error.args[0], urllib3.exceptions.MaxRetryError)
-    return f"{error}.", not refused, UnreachableError
-
-
-def _check_unchanged(path: epath.Path) -> None:
-    """Compares a file of the cache with the hash that the manager took when it came."""
-    info = tfds.download.resource.read_info_file(path)
-    recorded = info.get("url_info", {}).get("checksum")
-    if recorded != hashlib.sha256(path.read_bytes()).hexdigest():
-        raise CocoDataError(f"{path} has changed since it was fetched.")
-
-
-def _forget(path: epath.Path) -> None:
-    """Takes a file out of the manager's cache."""
-    path.unlink(missing_ok=True)
-    epath.Path(f"{path}.INFO").unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _timeouts() -> Iterator[None]:
-    """Makes the manager's requests end; it sets no timeout and offers no option."""
-    request = requests.Session.request
-    requests.Session.request = functools.partialmethod(request, timeout=_TIMEOUTS)
-    try:
-        yield
-    finally:
-        requests.Session.request = request
-
-
-@contextlib.contextmanager
-def _one_progress_bar(total: int, title: str) -> Iterator[Any]:
-    """TFDS's bar for all downloads together, in place of one for each."""
-    with tfds.core.utils.tqdm(total=total, desc=title, unit=" images") as bar:
-        shown = not isinstance(bar, tfds.core.utils.tqdm_utils.EmptyTqdm)
-        tfds.display_progress_bar(enable=False)
+    for left, image in reversed(list(enumerate(images))):
         try:
-            yield bar
-        finally:
-            tfds.display_progress_bar(enable=shown)
+            check_jpeg(content, image, origin="as it arrived")
+        except CocoDataError:
+            if not left:
+                raise
+        else:
+            return

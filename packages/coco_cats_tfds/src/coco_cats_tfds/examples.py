@@ -65,6 +65,14 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
     try:
         jpeg = source.read(image)
         turned = check_jpeg(jpeg, image, origin=source.locate(image))
+        if turned and choice.orientation == "refuse" and not image.is_cocos:
+            raise CocoDataError(
+                f"Image {image.id}, {source.locate(image)}, has an EXIF orientation, by"
+                " which viewers turn or mirror it, and its outlines may have been drawn"
+                " on either picture. If it was turned then, save it turned, without"
+                " that tag. If they are of the stored pixels, build with"
+                ' `"orientation": "stored"`.'
+            )
         drawing = draw_mask(
             record.annotations,
             height=image.height,

@@ -9,9 +9,10 @@ source = coco.source("val2017", index.images.values())
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from etils import epath
 
@@ -21,11 +22,14 @@ from coco_cats_tfds.sources import (
     FolderSource,
     Source,
     ZipSource,
+    check_regular,
     open_zip,
     read_member,
 )
 
 ANNOTATIONS_ZIP = "annotations_trainval2017.zip"
+# Four times COCO's own instances_train2017.json; more is not unpacked.
+_MAX_ANNOTATION_BYTES = 1 << 31
 
 
 class CocoInputs(Protocol):
@@ -33,6 +37,9 @@ class CocoInputs(Protocol):
 
     def index(self, split: str) -> InstancesIndex:
         """The annotations of a split."""
+
+    def instances(self, split: str) -> dict[str, Any]:
+        """The same file as plain JSON, all of it and unchecked."""
 
     def source(self, split: str, images: Iterable[Image]) -> Source:
         """Where these images of a split can be read."""
@@ -63,6 +70,24 @@ class CocoFolder:
             return index_from_zip(archive, split)
         return InstancesIndex.load(path)
 
+    def instances(self, split: str) -> dict[str, Any]:
+        """See `CocoInputs`.
+
+        Raises:
+          CocoDataError: The annotations are missing or damaged.
+        """
+        path = self._root / instances_name(split)
+        archive = self._root / ANNOTATIONS_ZIP
+        if not path.exists() and archive.exists():
+            return instances_from_zip(archive, split)
+        try:
+            check_regular(path)
+            return plain_json(path.read_bytes(), origin=path)
+        except (OSError, ValueError) as error:
+            raise CocoDataError(f"Cannot read the annotations {path}: {error}.") from (
+                error
+            )
+
     def source(self, split: str, images: Iterable[Image]) -> Source:
         """See `CocoInputs`.
 
@@ -92,13 +117,37 @@ def index_from_zip(path: epath.Path, split: str) -> InstancesIndex:
     Raises:
       CocoDataError: The zip or the file in it is missing or damaged.
     """
+    content = _content_of_zip(path, split)
+    return InstancesIndex(content, origin=f"{path}/{instances_name(split)}")
+
+
+def instances_from_zip(path: epath.Path, split: str) -> dict[str, Any]:
+    """The same as plain JSON; errors as there."""
+    content = _content_of_zip(path, split)
+    return plain_json(content, origin=f"{path}/{instances_name(split)}")
+
+
+def plain_json(content: bytes, *, origin: object) -> dict[str, Any]:
+    """An instances file as Python's own decoder reads it.
+
+    Raises:
+      CocoDataError: It is no JSON, or no object.
+    """
+    try:
+        return dict(json.loads(content.decode("utf-8-sig")))
+    except (ValueError, RecursionError) as error:
+        raise CocoDataError(f"{origin} is not a COCO instances file: {error}.") from (
+            error
+        )
+
+
+def _content_of_zip(path: epath.Path, split: str) -> bytes:
     name = instances_name(split)
     with open_zip(path) as archive:
         try:
-            content = read_member(archive, name)
+            return read_member(archive, name, limit=_MAX_ANNOTATION_BYTES)
         except KeyError as error:
             raise CocoDataError(
                 f"{path} holds no {name}. It is not COCO's {ANNOTATIONS_ZIP}; fetch"
                 " that."
             ) from error
-    return InstancesIndex(content, origin=f"{path}/{name}")

@@ -76,10 +76,13 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     others = images.keys() - showing.keys()
     candidates = (images[image_id] for image_id in others - doubtful)
     negatives = _negatives(index, candidates, like, count)
-    counts.negatives_lacking = count - len(negatives)
+    found = len(negatives)
+    counts.negatives_lacking = count - found
+    if choice.limit:
+        records, negatives = _limited(records, negatives, choice.limit, counts)
     records += negatives
-    if len(others) > len(negatives):
-        counts.left_out["show none of the categories"] = len(others) - len(negatives)
+    if unasked := len(others) - found:
+        counts.left_out["show none of the categories"] = unasked
     records.sort(key=lambda record: record.image.id)
     return Selection([_detached(record) for record in records], counts)
 
@@ -179,6 +182,22 @@ def _negatives(
         key=lambda image: (image.id not in look_alikes, _hash(image.id), image.id),
     )
     return [ImageRecord(image) for image in order[:count]]
+
+
+def _limited(
+    positives: list[ImageRecord],
+    negatives: list[ImageRecord],
+    limit: int,
+    counts: Counts,
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The first by id, and of the negatives as large a share as in the whole."""
+    count = len(positives) + len(negatives)
+    if count <= limit:
+        return positives, negatives
+    counts.left_out["are beyond the limit"] = count - limit
+    some = limit * len(negatives) // count
+    positives = sorted(positives, key=lambda record: record.image.id)
+    return positives[: limit - some], negatives[:some]
 
 
 def _hash(image_id: int) -> bytes:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import abc
 import functools
+import ntpath
 import os
 import posixpath
+import stat
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +24,9 @@ from etils import epath
 from coco_cats_tfds.annotations import Image
 from coco_cats_tfds.errors import CocoDataError
 
-# Far above any JPEG; a zip's member that claims more is not unpacked.
+# Far above any JPEG; more is neither read nor unpacked.
 _MAX_IMAGE_BYTES = 1 << 28
+_WINDOWS = os.name == "nt"
 
 
 class Source(abc.ABC):
@@ -105,13 +108,7 @@ class ZipSource(Source):
         """See `Source`."""
         name = posixpath.join(self._folder, safe_name(image, self._path))
         try:
-            if self._zip.getinfo(name).file_size > _MAX_IMAGE_BYTES:
-                raise CocoDataError(
-                    f"Image {image.id}, {name} in {self._path}, unpacks to more than"
-                    f" {_MAX_IMAGE_BYTES:,} bytes. That is no photograph; fetch the zip"
-                    " again."
-                )
-            return read_member(self._zip, name)
+            return read_member(self._zip, name, limit=_MAX_IMAGE_BYTES)
         except KeyError as error:
             raise CocoDataError(
                 f"Image {image.id} is listed but {self._path} holds no {name}. Fetch"
@@ -123,10 +120,13 @@ def safe_name(image: Image, folder: object) -> str:
     """The image's file name, if it stays inside its folder.
 
     Raises:
-      CocoDataError: It is absolute, leads out, is empty, or holds a NUL.
+      CocoDataError: It is absolute, leads out, is empty, or holds a NUL; on Windows
+        also if it holds a backslash or names a drive.
     """
     name = posixpath.normpath(image.file_name)
     leaves = name == ".." or name.startswith(("../", "/"))
+    if _WINDOWS:
+        leaves = leaves or "\\" in name or bool(ntpath.splitdrive(name)[0])
     if name == "." or leaves or "\0" in name:
         raise CocoDataError(
             f"Image {image.id} has the file name {image.file_name!r}, which leaves"
@@ -143,6 +143,7 @@ def open_zip(path: epath.Path) -> zipfile.ZipFile:
       CocoDataError: It cannot be read or is no zip.
     """
     try:
+        check_regular(path)
         return zipfile.ZipFile(path.open("rb"))
     except Exception as error:  # A damaged zip makes it raise many kinds.
         raise CocoDataError(
@@ -150,13 +151,19 @@ def open_zip(path: epath.Path) -> zipfile.ZipFile:
         ) from error
 
 
-def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file of a zip.
+def read_member(archive: zipfile.ZipFile, name: str, *, limit: int) -> bytes:
+    """One file of a zip, of at most `limit` bytes.
 
     Raises:
       KeyError: The zip holds no such file.
-      CocoDataError: The zip is damaged there, or of a kind that Python does not read.
+      CocoDataError: The zip is damaged there, or of a kind that Python does not read,
+        or the file is larger.
     """
+    if archive.getinfo(name).file_size > limit:
+        raise CocoDataError(
+            f"{name} in {archive.filename} unpacks to more than {limit:,} bytes, which"
+            " nothing of COCO does. Fetch the zip again."
+        )
     try:
         return archive.read(name)
     except KeyError:
@@ -167,11 +174,26 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         ) from error
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuses a local path that is there and no regular file, links followed.
+
+    `epath.Path.is_file` takes pipes and devices for files, and reading these may end
+    never.
+
+    Raises:
+      OSError: There is nothing, or the path cannot be followed.
+      ValueError: It is a pipe, a device or a folder.
+    """
+    if "://" not in os.fspath(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+
+
 def _read_file(path: Any, image: Image) -> bytes:
     try:
+        check_regular(path)
         file = epath.Path(path)
-        if file.exists() and not file.is_file():  # Reading a pipe would not end.
-            raise ValueError("it is no file")
+        if file.stat().length > _MAX_IMAGE_BYTES:
+            raise ValueError(f"it has more than {_MAX_IMAGE_BYTES:,} bytes")
         return file.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -1,26 +1,23 @@
 """Proves a built dataset against COCO's annotations, record by record.
 
-Masks are drawn once more, by pycocotools alone and without our checks, and compared
-pixel by pixel.
+Images are selected and masks are drawn once more, by pycocotools (`plainly`), and
+compared image by image and pixel by pixel.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import tensorflow as tf
-from pycocotools import mask as coco_mask
 
-from coco_cats_tfds.annotations import Annotation, ImageRecord
+from coco_cats_tfds.annotations import Image
 from coco_cats_tfds.built import BuiltDataset, BuiltExample
 from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.inputs import CocoInputs
 from coco_cats_tfds.jpeg import check_jpeg
-from coco_cats_tfds.masks import Mask
-from coco_cats_tfds.selection import select
+from coco_cats_tfds.plainly import PlainCoco, PlainRecord
 from coco_cats_tfds.sources import Source
 
 
@@ -54,14 +51,12 @@ def verify_split(
       CocoDataError: The annotations cannot be read.
     """
     verdict = Verdict()
-    selection = select(coco.index(coco_split), built.choice)
-    omitted = {image for image, _ in built.counts[split].invalid}
-    expected = {
-        record.image.id: record
-        for record in selection.records
-        if record.image.id not in omitted
-    }
-    source = coco.source(coco_split, [each.image for each in expected.values()])
+    plain = PlainCoco(coco.instances(coco_split))
+    expected = plain.select(built.choice)
+    for omitted, _ in built.counts[split].invalid:
+        if omitted is not None:
+            expected.pop(omitted, None)
+    source = coco.source(coco_split, map(_image, expected.values()))
     seen = set()
     examples = built.examples(split)
     while True:
@@ -80,21 +75,32 @@ def verify_split(
                 f"image {image_id} is there, but the annotations do not select it"
             )
         else:
-            _compare(example, expected[image_id], source, built.choice, verdict)
+            _compare(example, expected[image_id], source, built.choice, plain, verdict)
         seen.add(image_id)
     for image_id in sorted(expected.keys() - seen):
         verdict.faults.append(f"image {image_id} is missing")
     return verdict
 
 
+def _image(record: PlainRecord) -> Image:
+    fields = record.image
+    return Image(
+        id=int(fields["id"]),
+        file_name=fields["file_name"],
+        height=int(fields["height"]),
+        width=int(fields["width"]),
+    )
+
+
 def _compare(
     example: BuiltExample,
-    record: ImageRecord,
+    record: PlainRecord,
     source: Source,
     choice: Choice,
+    plain: PlainCoco,
     verdict: Verdict,
 ) -> None:
-    image = record.image
+    image = _image(record)
     name = f"image {image.id}"
     if example.filename != image.file_name:
         verdict.faults.append(
@@ -108,7 +114,7 @@ def _compare(
     except CocoDataError as error:
         verdict.faults.append(str(error))
     try:
-        expected = draw_plainly(record, choice)
+        expected = plain.draw(record, choice)
     except Exception as error:  # Whatever an unchecked segmentation leads to.
         verdict.faults.append(
             f"the annotations of {name} cannot be drawn ({error!r}): they are not those"
@@ -127,35 +133,3 @@ def _compare(
         )
     else:
         verdict.masks += 1
-
-
-def draw_plainly(record: ImageRecord, choice: Choice) -> Mask:
-    """The mask that a record should have, by the rules of `Choice`, the slow way.
-
-    Returns:
-      uint8 [height, width, 1].
-    """
-    height, width = record.image.height, record.image.width
-    mask = np.zeros((height, width, 1), np.uint8)
-
-    def paint(annotation: Annotation, value: int) -> None:
-        segmentation = json.loads(bytes(annotation.segmentation))
-        if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
-            encoded = segmentation
-        elif isinstance(segmentation, dict):
-            encoded = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            parts = coco_mask.frPyObjects(segmentation, height, width)
-            encoded = coco_mask.merge(parts)
-        mask[np.asarray(coco_mask.decode(encoded)) == 1] = value
-
-    for annotation in record.ignored:
-        paint(annotation, 255)
-    crowd_value = {"ignore": 255, "foreground": 1, "background": None}[choice.crowd]
-    for annotation in record.annotations:
-        if annotation.iscrowd and crowd_value is not None:
-            paint(annotation, crowd_value)
-    for annotation in record.annotations:
-        if not annotation.iscrowd:
-            paint(annotation, 1)
-    return mask
