@@ -327,8 +327,10 @@ def test_ctrl_c_ends_at_once(make_coco, serve, tmp_path):
     content = server.content
     server.content = lambda path: time.sleep(60) or content(path)
     program = (
-        "import sys, time\n"
+        "import signal, sys\n"
         "from coco_cats_tfds.download import CocoDownload\n"
+        # Who runs the tests in the background may have it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try: CocoDownload(sys.argv[1], sys.argv[2]).index('train2017')\n"
         "except KeyboardInterrupt: print('stopped', flush=True)\n"
     )
