@@ -19,13 +19,12 @@ where nobody should; `without_class_prior` is the same network up to its own log
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from unet_core.operations import Operation, add
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    import numpy.typing as npt
 
 CLASSES = 1000
 """Of ImageNet's challenge, in the order that all weights have."""
@@ -75,8 +74,12 @@ def add_class_prior(
     return then("Add", _OUTPUT, logits, x)
 
 
-def kinds_weights(prior: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+def kinds_weights(
+    prior: Sequence[Sequence[int]],
+) -> "list[npt.NDArray[np.float32]]":
     """Of the layer that adds up each class's kinds; what has none is always there."""
+    import numpy as np
+
     kernel = np.zeros((1, 1, CLASSES, len(prior)), np.float32)
     for index, kinds in enumerate(prior):
         kernel[0, 0, list(kinds), index] = 1

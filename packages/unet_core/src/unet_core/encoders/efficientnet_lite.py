@@ -15,8 +15,6 @@ import math
 import pathlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from unet_core.encoders import class_prior
 from unet_core.operations import Operation, add
 
@@ -128,7 +126,7 @@ def load_encoder(model: "keras.Model", name: str, weights: str) -> None:
             for operation in operations
             if operation.layer in ("Conv2D", "DepthwiseConv2D", "BatchNormalization")
         }
-        kernel = tensors["_fc.weight"].T[np.newaxis, np.newaxis]
+        kernel = tensors["_fc.weight"].T[None, None]
         found[class_prior.CLASSIFIER] = [kernel, tensors["_fc.bias"]]
     except KeyError as error:
         raise ValueError(
