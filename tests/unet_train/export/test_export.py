@@ -123,7 +123,7 @@ def assert_same(found, expected):
         ({"padding": "valid"}, None, None),
         ({"padding": "valid"}, 52, 90),
         ({"padding": "valid", "upsampling": "resize", "depth": 1}, 34, None),
-        ({"padding": "same"}, None, 70),
+        ({"padding": "same"}, None, (70, 33)),
         ({"padding": "same"}, 56, None),
         ({"padding": "same", "norm": "group", "groups": 2}, None, 70),
         ({"encoder": "efficientnet_lite0", "decoder_filters": (4, 4)}, None, 70),
@@ -315,7 +315,7 @@ def test_a_pixel_at_the_threshold_is_foreground():
 
 SMALL = [
     "--data.name=discs", "--data.tile_size=30", "--data.batch_size=2",
-    "--data.image_size=32", "--data.predict_size=40",
+    "--data.image_size=32", "--data.predict_size=[40, 24]",
     "--model.depth=1", "--model.base_filters=2",
     "--trainer.max_steps=2", "--task.threshold=0.45",
     "--callbacks=[{class_path: unet_train.callbacks.BestModels}]",
@@ -508,7 +508,7 @@ def test_an_export_is_a_published_model(run_dir, tmp_path):
         for file in ("config.yaml", "metrics.json", "README.md"):
             assert data_dir not in (folder / file).read_text()
         found, expected = Predictor.load(folder), Predictor.load(run_dir)
-        assert (found.threshold, found.image_size) == (0.45, 40)
+        assert (found.threshold, found.image_sizes) == (0.45, (40, 24))
         photo = picture(61, 83)
         difference = found.probabilities(photo) - expected.probabilities(photo)
         assert np.abs(difference).max() < (5e-3 if compact else 1e-7)

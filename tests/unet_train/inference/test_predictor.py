@@ -72,6 +72,24 @@ def test_flips_average_with_the_photo_mirrored_left_to_right(image_size):
     )
 
 
+def test_several_sizes_are_averaged():
+    keras.utils.set_random_seed(4)
+    model = build_unet(UNetConfig(depth=1, base_filters=2, padding="same"))
+    photo = np.random.default_rng(0).integers(0, 256, (40, 70, 3)).astype(np.uint8)
+    small, large, both = (
+        Predictor(model, image_size=sizes).probabilities(photo)
+        for sizes in (30, 110, [30, 110])
+    )
+    np.testing.assert_allclose(both, (small + large) / 2, atol=1e-6)
+    assert np.abs(both - large).max() > 1e-2
+
+
+@pytest.mark.parametrize("sizes", [0, [], [64, 0], [64, 64]])
+def test_a_size_that_is_none_is_named(bright, sizes):
+    with pytest.raises(ValueError, match=r"`image_size` must be .*, or several"):
+        Predictor(bright, image_size=sizes)
+
+
 def test_threshold(bright):
     photo = np.full((20, 20, 3), 255, np.uint8)
     photo[:10] = 141  # A logit of about 0.3, a probability of about 0.57.

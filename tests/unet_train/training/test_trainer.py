@@ -435,7 +435,7 @@ def test_predictor_names_a_folder_that_is_no_run(tmp_path):
         Predictor.load(tmp_path)
 
 
-@pytest.mark.parametrize("predict_size", [None, 56])
+@pytest.mark.parametrize("predict_size", [None, 56, [40, 56]])
 def test_validation_and_predictor_take_threshold_and_size_of_the_run(
     fit, tmp_path, make_task, make_data, capsys, predict_size
 ):

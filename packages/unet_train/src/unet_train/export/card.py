@@ -60,10 +60,11 @@ def make_card(module: PhotoModule, facts: Facts) -> str:
 def _what(module: PhotoModule, facts: Facts) -> str:
     predictor, geometry = module.predictor, module.geometry
     scaled, tiles = "Photos are not scaled.", "Each photo is predicted in one pass."
-    if predictor.image_size is not None:
+    if sizes := predictor.image_sizes:
+        average = ", and the probabilities averaged" if len(sizes) > 1 else ""
         scaled = (
-            f"Photos are scaled to {predictor.image_size} pixels on their longer side"
-            " for the network; the mask is as large as the photo."
+            f"Photos are scaled to {' and '.join(map(str, sizes))} pixels on their"
+            f" longer side for the network{average}; the mask is as large as the photo."
         )
     if module.largest_tile is not None:
         tiles = (

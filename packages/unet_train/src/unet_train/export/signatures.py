@@ -80,7 +80,7 @@ class PhotoModule(tf.Module):
         return WholePhoto(
             forward,
             self.geometry,
-            image_size=self.predictor.image_size,
+            image_sizes=self.predictor.image_sizes,
             largest_tile=self.largest_tile,
         )
 

@@ -1,7 +1,7 @@
 """What `Predictor` does with a photo's pixels, in TensorFlow operations.
 
 ```python
-whole = WholePhoto(forward, geometry, image_size=640, largest_tile=572)
+whole = WholePhoto(forward, geometry, image_sizes=(640,), largest_tile=572)
 probability = whole(pixels)  # uint8 [H, W, 3] -> float32 [H, W]
 ```
 
@@ -34,7 +34,7 @@ class WholePhoto:
         forward: Forward,
         geometry: Geometry,
         *,
-        image_size: int | None,
+        image_sizes: tuple[int, ...],
         largest_tile: int | None,
     ) -> None:
         """Does nothing yet.
@@ -42,22 +42,27 @@ class WholePhoto:
         Args:
           forward: The network.
           geometry: Of the network.
-          image_size: Longer side in pixels that photos are scaled to; None for none.
+          image_sizes: Longer sides in pixels that photos are scaled to, whose
+            probabilities are averaged; empty for none.
           largest_tile: Side of the largest tiles, a valid size; None for one pass over
             the whole photo whatever its size.
         """
         self._forward = forward
         self._geometry = geometry
-        self._image_size = image_size
+        self._image_sizes = image_sizes
         self._largest_tile = largest_tile
 
     def __call__(self, photo: tf.Tensor) -> tf.Tensor:
         """Probability of foreground, float32 [H, W], of uint8 [H, W, 3]."""
-        if self._image_size is None:
+        if not self._image_sizes:
             return tf.nn.sigmoid(self._logits(photo))
-        size = augment.scaled_size(tf.shape(photo), self._image_size)
-        scaled = tf.nn.sigmoid(self._logits(augment.resize_image(photo, size)))
-        return tf.image.resize(scaled[..., tf.newaxis], tf.shape(photo)[:2])[..., 0]
+        total = tf.zeros(tf.shape(photo)[:2])
+        for longer_side in self._image_sizes:
+            size = augment.scaled_size(tf.shape(photo), longer_side)
+            scaled = tf.nn.sigmoid(self._logits(augment.resize_image(photo, size)))
+            scaled = scaled[..., tf.newaxis]
+            total += tf.image.resize(scaled, tf.shape(photo)[:2])[..., 0]
+        return total / len(self._image_sizes)
 
     def _logits(self, image: tf.Tensor) -> tf.Tensor:
         """float32 [H, W]."""

@@ -9,6 +9,7 @@ mask = predictor(photo)  # uint8 [H, W, 3], or a path -> bool [H, W]
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from unet_core import TiledPredictor
 from unet_train.data import augment
 from unet_train.inference.photos import Photo, read_photo
 from unet_train.options import DataOptions
+from unet_train.options.checks import require_sizes
 from unet_train.runs.folder import read_config
 from unet_train.runs.load import Weights, load_trained
 
@@ -28,7 +30,7 @@ class Predictor:
 
     Attributes:
       model: What it predicts with.
-      image_size: Longer side in pixels that photos are scaled to; None for none.
+      image_sizes: Longer sides in pixels that photos are scaled to; empty for none.
       threshold: Probability from which a pixel is foreground.
       flips: Whether a photo and its mirror image are averaged.
     """
@@ -37,7 +39,7 @@ class Predictor:
         self,
         model: keras.Model,
         *,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
         threshold: float = 0.5,
         flips: bool = False,
     ) -> None:
@@ -46,14 +48,16 @@ class Predictor:
         Args:
           model: Of `unet_core.build_unet` with one class.
           image_size: Longer side in pixels that photos are scaled to for the network;
-            None leaves them as they are.
+            None leaves them as they are. Of several sizes the probabilities are
+            averaged, at the cost of them all.
           threshold: Probability from which a pixel is foreground.
           flips: Average the predictions of the photo and of its mirror image (left to
             right, as `data.mirror` trains), at twice the cost.
 
         Raises:
-          ValueError: The threshold is no probability, or the model takes something else
-            than photos, or gives something else than one logit a pixel.
+          ValueError: The threshold is no probability, a size is not above 0, or the
+            model takes something else than photos, or gives something else than one
+            logit a pixel.
         """
         if not 0 < threshold < 1:
             raise ValueError(
@@ -67,7 +71,9 @@ class Predictor:
             )
         self.model = model
         self.threshold = threshold
-        self.image_size = image_size
+        self.image_sizes = (
+            () if image_size is None else require_sizes("image_size", image_size)
+        )
         self.flips = flips
         self._predict = TiledPredictor(model, flips="horizontal" if flips else False)
 
@@ -123,14 +129,14 @@ class Predictor:
         """
         if not isinstance(photo, np.ndarray):
             photo = read_photo(photo)
-        if self.image_size is None:
+        if not self.image_sizes:
             return self._predict(photo)[..., 0]
-        size = augment.scaled_size(tf.shape(photo), self.image_size)
-        scaled = self._predict(augment.resize_image(photo, size).numpy())
-        result: npt.NDArray[np.float32] = tf.image.resize(
-            scaled, photo.shape[:2]
-        ).numpy()
-        return result[..., 0]
+        total = np.zeros(photo.shape[:2], np.float32)
+        for longer_side in self.image_sizes:
+            size = augment.scaled_size(tf.shape(photo), longer_side)
+            scaled = self._predict(augment.resize_image(photo, size).numpy())
+            total += tf.image.resize(scaled, photo.shape[:2]).numpy()[..., 0]
+        return total / np.float32(len(self.image_sizes))
 
     def __call__(self, photo: Photo | str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
         """The mask of a photo, uint8 [H, W, 3] or a path, to bool [H, W]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -30,6 +31,17 @@ def require_share(options: Any, *names: str) -> None:
                 f"`{name}` must be at least 0 and below 1. Received:"
                 f" {getattr(options, name)}"
             )
+
+
+def require_sizes(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+    """One size in pixels, or several that differ, as a tuple; refuses all else."""
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
+        raise ValueError(
+            f"`{name}` must be a number of pixels above 0, or several that differ."
+            f" Received: {value}"
+        )
+    return sizes
 
 
 def require_choice(options: Any, name: str, choices: tuple[str, ...]) -> None:

@@ -6,7 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from unet_train.options.checks import require_from, require_positive, require_share
+from unet_train.options.checks import (
+    require_from,
+    require_positive,
+    require_share,
+    require_sizes,
+)
 
 # Shares of datasets are counted in these.
 _PARTS = 10_000
@@ -94,7 +99,9 @@ class DataOptions:
       predict_size: The same for validation and prediction, where it is another. Scaled
         and cropped at random, objects look larger than they do in whole photos; 1.3 or
         1.4 times `image_size` makes up for it (Touvron et al. 2019, "Fixing the
-        train-test resolution discrepancy"). None for `image_size`.
+        train-test resolution discrepancy"). Of several sizes the probabilities are
+        averaged: each finds what the other is too coarse or too close for. None for
+        `image_size`.
       tile_size: Side in pixels of the square tile that the network sees in training.
       batch_size: Tiles a step, over all devices together.
       shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
@@ -131,7 +138,7 @@ class DataOptions:
     background: list[int] = dataclasses.field(default_factory=lambda: [0])
     ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
     image_size: int | None = None
-    predict_size: int | None = None
+    predict_size: int | list[int] | None = None
     tile_size: int = 572
     batch_size: int = 1
     shuffle_buffer: int = 8192
@@ -151,7 +158,9 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         require_positive(self, "tile_size", "batch_size", "shuffle_buffer")
-        require_positive(self, "image_size", "predict_size", "border_sigma")
+        require_positive(self, "image_size", "border_sigma")
+        if self.predict_size is not None:
+            require_sizes("predict_size", self.predict_size)
         if self.predict_size and not self.image_size:
             raise ValueError(
                 f"`predict_size` {self.predict_size} is for networks that learn from"
@@ -196,7 +205,7 @@ class DataOptions:
         return _PARTS - sum(further), *further
 
     @property
-    def prediction_size(self) -> int | None:
+    def prediction_size(self) -> int | list[int] | None:
         """What the longer side of a photo is scaled to for a prediction, or None."""
         return self.predict_size or self.image_size
 

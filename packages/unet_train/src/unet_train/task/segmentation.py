@@ -207,11 +207,11 @@ class SegmentationTask:
         for place, weight in weights_by_place(copy):
             weight.assign(on_this_device(found[place]))
 
-    def make_predictor(self, *, image_size: int | None) -> Predictor:
+    def make_predictor(self, *, image_size: int | Sequence[int] | None) -> Predictor:
         """What a validation predicts with; `copy_weights` gives it the weights.
 
         Args:
-          image_size: Longer side in pixels that photos are scaled to; None for none.
+          image_size: As for `Predictor`.
         """
         return Predictor(
             self.evaluation_model(), image_size=image_size, threshold=self.threshold
