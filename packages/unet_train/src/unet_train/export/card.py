@@ -63,7 +63,7 @@ def _what(module: PhotoModule, facts: Facts) -> str:
     if sizes := predictor.image_sizes:
         average = ", and the probabilities averaged" if len(sizes) > 1 else ""
         scaled = (
-            f"Photos are scaled to {' and '.join(map(str, sizes))} pixels on their"
+            f"Photos are scaled to {_listed(sizes)} pixels on their"
             f" longer side for the network{average}; the mask is as large as the photo."
         )
     if module.largest_tile is not None:
@@ -85,6 +85,12 @@ def _what(module: PhotoModule, facts: Facts) -> str:
         From {predictor.threshold:g} on the mask has it as {module.class_names[1]}.
         {scaled} {tiles} The weights are the {facts.weights} ones of the run. Exported
         with {versions}.""")
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    """Such as "384, 512 and 640"."""
+    *others, last = map(str, sizes)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _data(facts: Facts) -> str:
