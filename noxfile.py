@@ -1,9 +1,11 @@
 """What can be done with this repository: `nox -l` lists it, `nox -s NAME` does it."""
 
+import itertools
 import json
 import os
 import pathlib
 import shutil
+import tomllib
 
 import nox
 
@@ -97,13 +99,26 @@ def tests(session: nox.Session, package: str) -> None:
 
 
 @nox.session(default=False, python=["3.11", "3.13"])
-def versions(session: nox.Session) -> None:
-    """`unet_core` with the oldest of all that it claims, and with the newest."""
-    oldest = ["tensorflow==2.18.0", "keras==3.5.0", "numpy==1.26.4"]
-    pins = oldest if session.python == "3.11" else []
-    itself = "./packages/unet_core" + EXTRAS["unet_core"]
-    session.install(itself, *pins, *TEST_TOOLS, *PEERS["unet_core"])
-    run_tests(session, "tests/unet_core")
+@nox.parametrize("package", [*PACKAGES])
+def versions(session: nox.Session, package: str) -> None:
+    """With the oldest of all that a package asks for on 3.11, the newest on 3.13."""
+    paths = [f"./packages/{name}" for name in PACKAGES[package]]
+    itself = f"./packages/{package}" + EXTRAS.get(package, "")
+    pins = oldest(package) if session.python == "3.11" else []
+    peers = PEERS.get(package, [])
+    session.install(*paths, itself, *pins, *TEST_TOOLS, *peers)
+    run_tests(session, f"tests/{package}")
+
+
+def oldest(package: str) -> list[str]:
+    """What a package asks for, each in the oldest version that it takes."""
+    path = ROOT / "packages" / package / "pyproject.toml"
+    project = tomllib.loads(path.read_text())["project"]
+    optional = project.get("optional-dependencies", {})
+    wanted = EXTRAS.get(package, "[]")[1:-1].split(",")
+    lists = [project["dependencies"], *(optional[each] for each in wanted if each)]
+    asked = itertools.chain.from_iterable(lists)
+    return [each.replace(">=", "==") for each in asked if "unet_core" not in each]
 
 
 @nox.session(default=False)
