@@ -193,10 +193,17 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """Everything once on the GPU of this machine, some 8 minutes; one JSON object."""
+    install(session, ["coco_cats_tfds", "unet_core", "unet_train[cuda]"])
+    session.run("python", "benchmarks/gpu.py", *session.posargs, env=QUIET)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Every benchmark, one JSON line each; ours and the peer in the same run."""
     install(session, list(PACKAGES), "opencv-python-headless", "atheris")
-    # That one wants photos and PyTorch.
-    scripts = {*os.listdir("benchmarks")} - {"peer_training.py"}
+    # One wants photos and PyTorch, the other is `nox -s gpu`.
+    scripts = {*os.listdir("benchmarks")} - {"peer_training.py", "gpu.py"}
     for script in session.posargs or sorted(scripts):
         session.run("python", f"benchmarks/{script}", env=QUIET)

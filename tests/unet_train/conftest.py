@@ -171,6 +171,14 @@ def no_determinism_of_another_test():
     config.disable_op_determinism()
 
 
+@pytest.fixture(autouse=True)
+def float32_unless_asked(monkeypatch):
+    """The same on processors with bfloat16, and no time is spent on measuring."""
+    from unet_train.training import precision
+
+    monkeypatch.setattr(precision, "_seconds_a_pass", lambda *_: 1.0)
+
+
 @pytest.fixture(scope="session")
 def draw_disc():
     return draw

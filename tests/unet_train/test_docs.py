@@ -27,6 +27,7 @@ GUIDES = [
     "docs/writing_a_callback.md",
     "docs/distributed.md",
     "docs/doctor.md",
+    "docs/gpu.md",
 ]
 PAGES = [
     *GUIDES,

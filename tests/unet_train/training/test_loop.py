@@ -67,9 +67,36 @@ def test_says_how_long_each_step_waited_for_its_batch():
         iterator = iter(batches)
         loop(iterator, tf.constant(2))
         waits[name] = loop(iterator, tf.constant(8))[1][INPUT_WAIT].numpy()
+        time.sleep(1)  # Between two rounds nothing waits for a batch.
+        assert loop(iterator, tf.constant(2))[1][INPUT_WAIT].numpy().max() < 0.7
     # Part of it falls into the step before.
     assert waits["late"].min() >= 0.05
     assert np.median(waits["quick"]) < 0.02
+
+
+def test_the_next_batch_is_asked_for_while_a_step_is_computed():
+    asked = [threading.Event() for _ in range(6)]
+
+    def make(number):
+        asked[number].set()
+        return np.float32([number])
+
+    def step(batch):
+        def wait(batch):
+            return np.float32(asked[int(batch[0]) + 1].wait(timeout=5))
+
+        return {"overlaps": tf.numpy_function(wait, [batch], tf.float32)}
+
+    batches = tf.data.Dataset.range(6).map(
+        lambda n: tf.ensure_shape(tf.numpy_function(make, [n], tf.float32), [1])
+    )
+    # Else TensorFlow itself fetches one ahead.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    loop = make_train_loop(step, ("overlaps",))
+    _, logs = loop(iter(batches.with_options(options)), tf.constant(4))
+    # Nobody asks for another batch than those of the steps.
+    np.testing.assert_array_equal(logs["overlaps"], [1, 1, 1, 0])
 
 
 def test_ends_after_the_step_in_which_another_thread_says_stop():

@@ -15,9 +15,12 @@ import keras
 import tensorflow as tf
 
 from unet_core.encoders.class_prior import without_class_prior
-from unet_train.options import Precision
+from unet_train.options import AnyPrecision
 
-_SIDE = 2048
+# Of the matrices whose product tells what a device can do: doubled until it takes long
+# enough to tell.
+_SIDES = (512, 1024, 2048, 4096, 8192, 16384)
+_SECONDS = 0.05
 # Axes of the kernel that each output adds up; a transposed one: that each input feeds.
 _SUMMED_AXES = {"Conv2D": 3, "DepthwiseConv2dNative": 2, "Conv2DBackpropInput": 3}
 
@@ -55,14 +58,24 @@ def train_gflop(model: keras.Model, tile_size: int) -> float:
     return work / 1e9
 
 
-def matrix_product_gflops(precision: Precision) -> float:
+def matrix_product_gflops(precision: AnyPrecision) -> float:
     """The speed of a large matrix product here, in 10^9 operations a second."""
     dtype = tf.as_dtype(precision.removeprefix("mixed_"))
-    matrix = tf.cast(tf.random.stateless_normal((_SIDE, _SIDE), (0, 0)), dtype)
+    for side in _SIDES:
+        matrix = tf.cast(tf.random.stateless_normal((side, side), (0, 0)), dtype)
+        seconds = _seconds_of_product(matrix)
+        if seconds >= _SECONDS:
+            break
+    return 2 * side**3 / 1e9 / seconds
+
+
+def _seconds_of_product(matrix: tf.Tensor) -> float:
+    """Of a matrix by itself, the quickest of three after the one that compiles."""
     product = tf.function(lambda: tf.linalg.matmul(matrix, matrix)[0, 0])
+    product().numpy()
     fastest = math.inf
-    for _ in range(4):
+    for _ in range(3):
         start = time.perf_counter()
         product().numpy()
         fastest = min(fastest, time.perf_counter() - start)
-    return 2 * _SIDE**3 / 1e9 / fastest
+    return fastest

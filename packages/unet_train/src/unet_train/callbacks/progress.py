@@ -20,7 +20,8 @@ class Progress(Callback):
     """Shows epoch, step, loss, speed, the wait for input, and the time left.
 
     The speed in GFLOP/s is the work of the convolutions, and its share is of what a
-    large matrix product reached on the same device when the run began.
+    large matrix product reached on the same device, times the devices, when the run
+    began.
 
     Attributes:
       every_seconds: Between two plain lines, where there is no terminal.
@@ -46,12 +47,15 @@ class Progress(Callback):
         self._console.print(
             f"{run.place}; from {begun}; run folder {run.directory}", soft_wrap=True
         )
+        import tensorflow as tf
+
         from unet_train.flops import matrix_product_gflops, train_gflop
 
         self._gflop_an_image = train_gflop(
             run.predictor.model, run.data.options.tile_size
         )
-        self._peak_gflops = matrix_product_gflops(run.options.precision)
+        devices = tf.distribute.get_strategy().num_replicas_in_sync
+        self._peak_gflops = devices * matrix_product_gflops(run.options.precision)
         self._last_step, self._last_seconds = run.step, run.seconds
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(

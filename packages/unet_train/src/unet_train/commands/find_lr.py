@@ -40,13 +40,19 @@ def run(options: jsonargparse.Namespace) -> int:
     from unet_train.task.warm_start import start_from
     from unet_train.training.devices import configure
     from unet_train.training.find_lr import find_learning_rate
+    from unet_train.training.precision import choose_precision
 
     trainer_options = TrainerOptions(**options.trainer.as_dict())
-    configure(dataclasses.replace(trainer_options, strategy="none"))
+    place = configure(dataclasses.replace(trainer_options, strategy="none"))
     task, data = make_task_and_data(options)
     if options.init_from is not None:
         start_from(task, options.init_from)
-    task.set_precision(trainer_options.precision)
+    choice = choose_precision(
+        *(trainer_options.precision, task.model),
+        tile_size=data.options.tile_size,
+        on_cpu=place.is_cpu,
+    )
+    task.set_precision(choice.precision)
     found = find_learning_rate(
         task,
         data,

@@ -42,7 +42,7 @@ from unet_train.doctor.network import (
     tile_iou,
 )
 from unet_train.doctor.pace import Pace, Tell
-from unet_train.doctor.precision import check_precision, processor_flags
+from unet_train.doctor.precision import check_precision
 from unet_train.doctor.scores import (
     check_logits,
     check_threshold,
@@ -55,6 +55,7 @@ from unet_train.runs.folder import METRICS
 from unet_train.runs.load import Weights
 from unet_train.task.layers import speed_up
 from unet_train.task.segmentation import SegmentationTask
+from unet_train.training.precision import choose_precision, processor_flags
 
 # Training tiles on which a network is looked at.
 _TILES = 32
@@ -165,8 +166,14 @@ class _Visit:
         self.drawings: Drawings = {}
         self.scores = ""
         self.share = share_of_run(trainer.strategy)
-        task.set_precision(trainer.precision)
         task.check_tile_size(data.options.tile_size)
+        self.on_cpu = not tf.config.get_visible_devices("GPU")
+        self.precision = choose_precision(
+            *(trainer.precision, task.model),
+            tile_size=data.options.tile_size,
+            on_cpu=self.on_cpu,
+        ).precision
+        task.set_precision(self.precision)
         if scope.is_before_end:
             self.share.check_batch(data.options.batch_size, parts=trainer.accumulate)
 
@@ -195,9 +202,9 @@ class _Visit:
     def _before_training(self) -> Iterator[Finding]:
         """What can be known before a network is trained."""
         task, trainer, options = self.task, self.trainer, self.data.options
-        on_cpu = not tf.config.get_visible_devices("GPU")
         yield check_gpu(trainer.device)
-        precision = check_precision(trainer.precision, processor_flags(), on_cpu=on_cpu)
+        flags = processor_flags()
+        precision = check_precision(self.precision, flags, on_cpu=self.on_cpu)
         yield precision
         tiles = tiles_at_once(self.share, options.batch_size, parts=trainer.accumulate)
         needed = training_bytes(
@@ -211,7 +218,7 @@ class _Visit:
             return
         if precision.verdict == "warning":  # Why what follows takes so long.
             self.tell(precision.text)
-        speed_up(task.model, on_cpu=on_cpu)
+        speed_up(task.model, on_cpu=self.on_cpu)
         task.accumulate = trainer.accumulate
         self.tell(
             f"learning one batch by heart, at most {self.scope.steps} steps or"

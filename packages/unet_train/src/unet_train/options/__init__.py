@@ -6,6 +6,7 @@ keys in a config file; the descriptions in it are what `--help` prints.
 
 from unet_train.options.data import DataOptions, FurtherData
 from unet_train.options.run import (
+    AnyPrecision,
     Device,
     Part,
     Precision,
@@ -16,6 +17,7 @@ from unet_train.options.run import (
 )
 
 __all__ = [
+    "AnyPrecision",
     "DataOptions",
     "Device",
     "FurtherData",

@@ -80,6 +80,13 @@ def origin_of(run_dir: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def precision_of(run_dir: str | os.PathLike[str]) -> str | None:
+    """What a run computes in, as far as it tells."""
+    with contextlib.suppress(ValueError):
+        return (read_config(run_dir).get("trainer") or {}).get("precision")
+    return None
+
+
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """The configuration that a run was started with.
 

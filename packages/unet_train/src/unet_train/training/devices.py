@@ -111,6 +111,10 @@ class Place:
         total = self.strategy.experimental_local_results(self.strategy.run(sum_up))[0]
         return bool(total[0] > 0), bool(total[1] > 0), float(total[2])
 
+    def of_first(self, number: float) -> float:
+        """The number that the first machine gives, on all of them."""
+        return self.agree(False, False, number)[2]
+
     def require_same_step(self, step: int) -> None:
         """Refuses to go on if the machines restored different checkpoints.
 
@@ -119,7 +123,7 @@ class Place:
         """
         if self.share.workers == 1:
             return
-        of_first = round(self.agree(False, False, step)[2])
+        of_first = round(self.of_first(step))
         differs, _, _ = self.agree(step != of_first, False, 0.0)
         if differs:
             raise RuntimeError(
@@ -161,7 +165,7 @@ def configure(options: TrainerOptions) -> Place:
     if count > 1:
         machines = f" on {share.workers} machines" if share.workers > 1 else ""
         devices = f"{count} devices{machines}, {devices}"
-    description = f"Training on {devices}, {options.precision}"
+    description = f"Training on {devices}"
     is_cpu = not gpus and not isinstance(strategy, tf.distribute.TPUStrategy)
     return Place(strategy, share, is_cpu, description)
 

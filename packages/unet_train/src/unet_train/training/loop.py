@@ -18,7 +18,7 @@ Logs = dict[str, tf.Tensor]
 Step = Callable[[Any], Logs]
 TrainLoop = Callable[[Any, tf.Tensor], tuple[tf.Tensor, Logs]]
 
-# Seconds that a step waited for its batch.
+# Seconds that a step waited for its batch after the step before had ended.
 INPUT_WAIT = "input_wait"
 
 
@@ -60,13 +60,10 @@ def make_train_loop(
     def train_loop(iterator: Any, steps: tf.Tensor) -> tuple[tf.Tensor, Logs]:
         logs = {name: tf.TensorArray(tf.float32, steps) for name in names}
         done = tf.constant(0)
+        asked = _clock(steps)
+        batch = next(iterator)
+        wait = _clock(batch) - asked
         while done < steps and (done == 0 or not stop.read_value()):
-            with tf.control_dependencies([done]):
-                asked = _clock()
-            with tf.control_dependencies([asked]):
-                batch = next(iterator)
-            with tf.control_dependencies(tf.nest.flatten(batch, True)):
-                wait = _clock() - asked
             per_device = strategy.run(step, (batch,))
             strategy.run(after_step)
             values = tf.nest.map_structure(
@@ -74,18 +71,29 @@ def make_train_loop(
                 {name: per_device[name] for name in log_names},
             )
             values[INPUT_WAIT] = wait
-            logs = {
-                name: logs[name].write(done, tf.cast(values[name], tf.float32))
-                for name in names
-            }
-            # The next step asks for its batch when this one is done, not before.
-            with tf.control_dependencies(list(values.values())):
-                done += 1
+            values = {name: tf.cast(each, tf.float32) for name, each in values.items()}
+            logs = {name: logs[name].write(done, values[name]) for name in names}
+            # While this step is computed the next batch is fetched, and copied to the
+            # device; the clock is read beside them, and neither waits for it.
+            done += 1
+            if done < steps:
+                batch = next(iterator)
+            ended = _clock([values[name] for name in log_names])
+            wait = tf.maximum(_clock(batch) - ended, 0.0)
         return done, {name: array.stack()[:done] for name, array in logs.items()}
 
     return train_loop
 
 
-def _clock() -> tf.Tensor:
-    """Seconds from any start; `tf.timestamp` refuses deterministic operation."""
-    return tf.numpy_function(time.perf_counter, [], tf.float64)
+def _clock(after: Any) -> tf.Tensor:
+    """Seconds from any start, once tensors are known.
+
+    `tf.timestamp` refuses deterministic operation. Without state, or one reading would
+    wait for the one before it in the program; of a number of each tensor, or TensorFlow
+    would take two readings for one. Of a constant it would read once for all.
+    """
+    tensors = tf.nest.flatten(after, expand_composites=True)
+    known = [tf.reshape(each, [-1])[:1] for each in tensors]
+    return tf.numpy_function(
+        lambda *_: time.perf_counter(), known, tf.float64, stateful=False
+    )

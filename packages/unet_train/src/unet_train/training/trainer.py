@@ -12,6 +12,7 @@ Make the trainer before the model: it sets seed and devices.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -43,6 +44,7 @@ from unet_train.task.warm_start import start_from
 from unet_train.training import devices
 from unet_train.training.callback import Callback, check_hooks
 from unet_train.training.loop import make_train_loop
+from unet_train.training.precision import settle_precision
 from unet_train.training.run import (
     Agenda,
     Run,
@@ -123,17 +125,16 @@ class Trainer:
           init_from: A run, a folder with `model.keras`, or such a file: every weight of
             it that fits is taken at the start. A checkpoint to go on from counts for
             more.
-          config: What to save as `config.yaml`, if more is known than the options of
-            `task`, `data` and the trainer: the command line adds model and callbacks.
+          config: What `config.yaml` gets beside the options of `task`, `data` and the
+            trainer: the command line adds model and callbacks.
 
         Returns:
           The scores on all validation images, as in `metrics.json`.
 
         Raises:
-          ValueError: The run folder holds a run already and `resume` is not set, or
-            its checkpoint does not fit the model, or the tile size does not; a split
-            or its masks are not what they should be; a norm does not go with how
-            several devices compute; no weight of `init_from` fits.
+          ValueError: The run folder holds a run already and `resume` is not set; its
+            checkpoint, the tile size or a norm does not fit; a split or its masks are
+            not what they should be; no weight of `init_from` fits.
           FloatingPointError: The loss is no longer finite.
           Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """
@@ -207,9 +208,8 @@ class Trainer:
 
     def _agree(self, run: Run, timer: Timer, stop: StopOnSignal) -> bool:
         """Has all machines agree on the time and on a stop; whether a signal came."""
-        stops, is_interrupted, run.seconds = self._place.agree(
-            bool(run.stop_reason), stop.received is not None, timer.seconds()
-        )
+        told = bool(run.stop_reason), stop.received is not None, timer.seconds()
+        stops, is_interrupted, run.seconds = self._place.agree(*told)
         if stops and not run.stop_reason:
             run.stop("the first machine stopped")
         return is_interrupted
@@ -233,8 +233,11 @@ class Trainer:
         task.accumulate = self.options.accumulate
         task.compiles_gradients = self.options.jit_compile and self._place.is_spread
         with self.scope():
-            task.set_precision(self.options.precision)
+            choice = settle_precision(
+                self.options, task, data, place=self._place, run_dir=self.run_dir
+            )
             task.build_optimizer()
+        self.options = dataclasses.replace(self.options, precision=choice.precision)
         speed_up(task.model, on_cpu=self._place.is_cpu)
         run = Run(
             directory=self.run_dir,
@@ -244,7 +247,7 @@ class Trainer:
             options=self.options,
             batch_size=data.options.batch_size,
             steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
-            place=self._place.description,
+            place=f"{self._place.description}, {choice}",
         )
         with self.scope():
             if not self._saver.is_new:
