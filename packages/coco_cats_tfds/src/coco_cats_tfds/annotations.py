@@ -18,10 +18,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
+import itertools
 import mmap
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -101,11 +102,13 @@ class ImageRecord:
       image: The entry of the instances file.
       annotations: To be drawn: foreground, or what the rule for crowds says.
       ignored: To be drawn as ignored pixels where none of the others lies.
+      labels: What the pixels of a category are to be, by its id.
     """
 
     image: Image
     annotations: tuple[Annotation, ...] = ()
     ignored: tuple[Annotation, ...] = ()
+    labels: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 _WHOLE = {
@@ -232,6 +235,19 @@ class InstancesIndex:
             self._check_no_placeholder(name)
         return find_categories(names, self.categories, origin=self.origin)
 
+    def labels(self, classes: Mapping[str, Sequence[str]]) -> dict[int, int]:
+        """The label of every category of some classes, by category id.
+
+        Args:
+          classes: Names as for `category_ids`, by class, in the order of the labels.
+
+        Raises:
+          CocoDataError: As `category_ids`, or a category is in two classes.
+        """
+        for name in itertools.chain.from_iterable(classes.values()):
+            self._check_no_placeholder(name)
+        return find_labels(classes, self.categories, origin=self.origin)
+
     def _check_no_placeholder(self, name: str) -> None:
         own = {each.id for each in self.categories if each.name == name}
         others = [
@@ -327,3 +343,35 @@ def find_categories(
             )
         found |= ids.get(name) or groups[name]
     return frozenset(found)
+
+
+def find_labels(
+    classes: Mapping[str, Sequence[str]],
+    categories: Sequence[Category],
+    *,
+    origin: object,
+) -> dict[int, int]:
+    """The label of every category of some classes, by category id.
+
+    Args:
+      classes: Names as for `find_categories`, by class; the i-th has the label i,
+        counted from 1.
+      categories: All that there are.
+      origin: Where they are listed, for the error's text.
+
+    Raises:
+      CocoDataError: A name is unknown, or a category is in two classes.
+    """
+    owners: dict[int, str] = {}
+    labels = {}
+    for label, (owner, names) in enumerate(classes.items(), start=1):
+        for id in sorted(find_categories(names, categories, origin=origin)):
+            if owners.setdefault(id, owner) != owner:
+                name = next(each.name for each in categories if each.id == id)
+                raise CocoDataError(
+                    f"The category {name!r} is in two classes, {owners[id]!r} and"
+                    f" {owner!r}. A pixel has one label: take it out of either, or"
+                    " name single categories in place of a supercategory."
+                )
+            labels[id] = label
+    return labels

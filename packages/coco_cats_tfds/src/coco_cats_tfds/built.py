@@ -47,6 +47,7 @@ class BuiltDataset:
       path: Its folder, `<data_dir>/coco_cats/<configuration>/<version>`.
       choice: What it was built with.
       counts: What was counted then, by split.
+      class_names: Of the labels 1, 2, ...; none where there is but one label.
       splits: Numbers of examples, by split.
     """
 
@@ -60,16 +61,22 @@ class BuiltDataset:
         try:
             self._builder = tfds.builder_from_directory(path)
             metadata = self._builder.info.metadata
-            self.choice = Choice(**metadata["choice"])
+            self.choice = Choice.of_record(metadata["choice"])
             self.counts = {
                 split: Counts.from_json(record)
                 for split, record in metadata["counts"].items()
             }
+        except CocoDataError as error:
+            raise CocoDataError(
+                f"{path} does not say what it was built with: {error}"
+            ) from error
         except Exception as error:  # TFDS raises many kinds for damaged files.
             raise CocoDataError(
                 f"{path} does not say what it was built with ({error!r}): it is damaged"
                 " or not a dataset of this version of coco_cats. Build it again."
             ) from error
+        mask = self._builder.info.features["segmentation_mask"]
+        self.class_names = tuple(getattr(mask, "names", ())[1:])
         self.splits: dict[str, int] = {
             name: info.num_examples for name, info in self._builder.info.splits.items()
         }

@@ -2,23 +2,32 @@
 
 ```python
 pets = Choice(categories=("cat", "dog"), negatives=0.5, crowd="ignore")
+animals = Choice(categories={"pet": ["cat", "dog"], "bird": ["bird"]})
+animals.classes  # {"pet": ("cat", "dog"), "bird": ("bird",)}: labels 1 and 2
 ```
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.masks import CROWD_RULES, CrowdRule
 
+LabelRule = Literal["one", "each"]
+LABEL_RULES: tuple[str, ...] = get_args(LabelRule)
 InvalidRule = Literal["stop", "omit"]
 INVALID_RULES: tuple[str, ...] = get_args(InvalidRule)
 OrientationRule = Literal["refuse", "stored"]
 ORIENTATION_RULES: tuple[str, ...] = get_args(OrientationRule)
+
+BACKGROUND_NAME = "background"
+MOST_CLASSES = 254
+"""What 8 bits hold beside 0, background, and 255, ignored."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,10 +36,15 @@ class Choice:
 
     Attributes:
       categories: COCO names or supercategories ("animal"). An image that shows any of
-        them counts, and the mask is the union of all their instances.
+        them counts. As an object, groups of them by a name of your own:
+        `{"pet": ["cat", "dog"], "bird": ["bird"]}`; each group is a class.
+      labels: "one": the mask is 1 on every instance, whatever its category. "each": the
+        i-th category, or group, has the label i, counted from 1; where instances
+        overlap, the smaller one is on top. None is "one" for a list and "each" for
+        groups, which have no other.
       crowd: What becomes of crowd regions where no single instance covers them:
-        "ignore" (255), "foreground" (1, as in the original of 2018) or "background"
-        (0; images that show nothing but crowds are left out).
+        "ignore" (255), "foreground" (their label, as in the original of 2018) or
+        "background" (0; images that show nothing but crowds are left out).
       min_area: Instances of fewer pixels (COCO's `area`) are ignored (255); images
         that show nothing else are left out.
       negatives: Images that show none of the categories, per image that does. They
@@ -52,7 +66,8 @@ class Choice:
         those of the stored pixels, as those of COCO's own images (by `coco_url`) are.
     """
 
-    categories: Sequence[str] = ("cat",)
+    categories: Sequence[str] | Mapping[str, Sequence[str]] = ("cat",)
+    labels: LabelRule | None = None
     crowd: CrowdRule = "ignore"
     min_area: float = 0.0
     negatives: float = 0.0
@@ -68,15 +83,14 @@ class Choice:
         Raises:
           CocoDataError: A field has an impossible value.
         """
-        self.categories = _names("categories", self.categories)
-        if not self.categories:
-            raise CocoDataError(
-                "`categories` must name at least one COCO category, e.g."
-                ' ["cat", "dog"]. Received: []'
-            )
+        self.categories = _categories(self.categories)
+        is_grouped = isinstance(self.categories, Mapping)
+        if self.labels is None:
+            self.labels = "each" if is_grouped else "one"
         self.negatives_like = _names("negatives_like", self.negatives_like)
         self.licenses = _numbers("licenses", self.licenses)
         for field, allowed in (
+            ("labels", LABEL_RULES),
             ("crowd", CROWD_RULES),
             ("on_invalid", INVALID_RULES),
             ("orientation", ORIENTATION_RULES),
@@ -86,6 +100,13 @@ class Choice:
                 raise CocoDataError(
                     f"`{field}` must be one of {list(allowed)}. Received: {value!r}"
                 )
+        if is_grouped and self.labels == "one":
+            raise CocoDataError(
+                "`categories` are groups, each of which is a class, but `labels` is"
+                ' "one". Leave `labels` out, or give the categories as a list.'
+            )
+        if self.labels == "each":
+            _check_classes(self.categories)
         for field in ("min_area", "negatives"):
             value = getattr(self, field)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -106,6 +127,23 @@ class Choice:
             )
 
     @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The categories of each class, in the order of their labels 1, 2, ...
+
+        Where there is but one label, that is of the class "foreground".
+        """
+        if isinstance(self.categories, Mapping):
+            return {name: tuple(some) for name, some in self.categories.items()}
+        if self.labels == "each":
+            return {name: (name,) for name in self.categories}
+        return {"foreground": tuple(self.categories)}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels 1, 2, ...; none where there is but one label."""
+        return tuple(self.classes) if self.labels == "each" else ()
+
+    @property
     def choice(self) -> Choice:
         """These fields alone, where this is part of something larger."""
         return Choice(
@@ -121,25 +159,94 @@ class Choice:
         values = {
             each.name: getattr(self, each.name)
             for each in _FIELDS
-            if each.name not in _LATER or getattr(self, each.name) != each.default
+            if each.name not in _LATER or getattr(self, each.name) != _LATER[each.name]
         }
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        return {name: _with_lists(value) for name, value in values.items()}
 
-    def is_recorded_as(self, record: Any) -> bool:
-        """Whether a record of `as_json`, of any version, is of this choice.
+    @classmethod
+    def of_record(cls, record: Any) -> Choice:
+        """The choice that `as_json` recorded, in this version or an earlier one.
 
         A field that the version did not know yet counts as its default.
+
+        Raises:
+          CocoDataError: It is no such record, or one of a later version.
         """
-        if not isinstance(record, dict):
+        if not isinstance(record, Mapping):
+            raise CocoDataError(f"No choice is recorded. Received: {record!r}")
+        if later := sorted(record.keys() - {each.name for each in _FIELDS}):
+            raise CocoDataError(
+                f"The choice has the fields {later}, which this version does not know."
+                " Upgrade coco_cats_tfds."
+            )
+        return Choice(**record)
+
+    def is_recorded_as(self, record: Any) -> bool:
+        """Whether a record of `as_json`, of any version, is of this choice."""
+        try:
+            recorded = Choice.of_record(record)
+        except CocoDataError:
             return False
-        return {**Choice().as_json(), **record} == self.as_json()
+        # As text: the order of groups is that of their labels.
+        return json.dumps(recorded.as_json()) == json.dumps(self.as_json())
 
 
 _FIELDS = dataclasses.fields(Choice)
-_LATER = ("limit", "orientation")
+_LATER = {"labels": "one", "limit": 0, "orientation": "refuse"}
+"""Fields that the first version did not have, with what says nothing."""
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_lists(some) for name, some in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _categories(value: Any) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
+    if isinstance(value, Mapping):
+        groups = {
+            name: _names(f"categories[{name!r}]", some) for name, some in value.items()
+        }
+        if empty := [name for name, some in groups.items() if not some]:
+            raise CocoDataError(
+                f"The group {empty[0]!r} of `categories` is empty. Name the categories"
+                " that belong to it, or leave it out."
+            )
+        if groups:
+            return groups
+    elif names := _names("categories", value):
+        return names
+    raise CocoDataError(
+        '`categories` must name at least one COCO category, e.g. ["cat", "dog"].'
+        f" Received: {value!r}"
+    )
+
+
+def _check_classes(categories: Sequence[str] | Mapping[str, Sequence[str]]) -> None:
+    """Refuses names of classes that cannot be told apart, or are too many."""
+    seen: set[str] = set()
+    for name in categories:
+        fault = None
+        if not isinstance(name, str) or not name.isprintable() or name.strip() != name:
+            fault = "has line breaks or spaces around it, or is no text"
+        elif not name:
+            fault = "is empty"
+        elif name == BACKGROUND_NAME:
+            fault = "is that of the label 0"
+        elif name in seen:
+            fault = "is there twice"
+        if fault:
+            raise CocoDataError(
+                f"The class name {name!r} {fault}. Give every class a name of its own,"
+                ' as in `"categories": {"pet": ["cat", "dog"], "bird": ["bird"]}`.'
+            )
+        seen.add(name)
+    if len(categories) > MOST_CLASSES:
+        raise CocoDataError(
+            f"{len(categories)} classes do not fit into a mask of 8 bits, which holds"
+            f" {MOST_CLASSES} beside 0 (background) and 255 (ignored). Group them:"
+            ' `"categories": {"pet": ["cat", "dog"], ...}`.'
+        )
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from coco_cats_tfds.annotations import ImageRecord, find_categories
+from coco_cats_tfds.annotations import ImageRecord, find_categories, find_labels
 from coco_cats_tfds.categories import CATEGORIES
-from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.choice import BACKGROUND_NAME, Choice
 from coco_cats_tfds.counts import Counts
 from coco_cats_tfds.download import COCO_URL, CocoDownload
 from coco_cats_tfds.errors import CocoDataError
@@ -176,12 +176,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         encoding_format="jpeg",
                         doc="The original JPEG.",
                     ),
-                    "segmentation_mask": tfds.features.Image(
-                        shape=(None, None, 1),
-                        encoding_format="png",
-                        use_colormap=True,
-                        doc="0 background, 1 foreground, 255 ignored.",
-                    ),
+                    "segmentation_mask": _mask_feature(self.builder_config.class_names),
                     "image/id": tfds.features.Scalar(np.int64, doc="COCO image id."),
                     "image/filename": tfds.features.Text(doc="COCO file name."),
                 }
@@ -308,8 +303,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self._manual_dir:
             return CocoFolder(self._manual_dir)
         config = self.builder_config
-        names = [*config.categories, *config.negatives_like]
-        find_categories(names, CATEGORIES, origin="COCO")
+        find_labels(config.classes, CATEGORIES, origin="COCO")
+        find_categories(config.negatives_like, CATEGORIES, origin="COCO")
         self._download = CocoDownload(
             download_dir,
             config.base_url,
@@ -375,3 +370,28 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Says what was built and what was left out."""
         for split, counts in self._counts.items():
             print(counts.report(split))
+
+
+def _mask_feature(class_names: Sequence[str]) -> tfds.features.Image:
+    """The mask as a stock feature, which knows the classes' names if there are any."""
+    if not class_names:
+        return tfds.features.Image(
+            shape=(None, None, 1),
+            encoding_format="png",
+            use_colormap=True,
+            doc="0 background, 1 foreground, 255 ignored.",
+        )
+    feature = tfds.features.LabeledImage(
+        labels=[BACKGROUND_NAME, *class_names],
+        shape=(None, None, 1),
+        encoding_format="png",
+        doc="0 background, labels from 1 by `names`, 255 ignored.",
+    )
+    # TFDS refuses other names on disk, which may be about to be overwritten. Whether
+    # they are those of this choice is for `_check_choice` to tell.
+    feature.load_metadata = _keep_names
+    return feature
+
+
+def _keep_names(*_: Any, **__: Any) -> None:
+    pass

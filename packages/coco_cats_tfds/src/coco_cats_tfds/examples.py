@@ -26,10 +26,10 @@ import PIL.Image
 
 from coco_cats_tfds.annotations import ImageRecord
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.counts import ClassCounts, Counts
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.jpeg import check_jpeg
-from coco_cats_tfds.masks import FOREGROUND, IGNORE, Mask, draw_mask
+from coco_cats_tfds.masks import IGNORE, Drawing, Mask, draw_mask
 from coco_cats_tfds.sources import Source
 
 # Examples that each worker may be ahead of the writer.
@@ -77,6 +77,7 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
             record.annotations,
             height=image.height,
             width=image.width,
+            labels=record.labels,
             crowd=choice.crowd,
             ignored=record.ignored,
         )
@@ -84,6 +85,19 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
         if choice.on_invalid == "stop":
             raise
         return Outcome(None, Counts(invalid=[(image.id, str(error))]))
+    counts = _count(record, drawing, choice)
+    counts.turned = [image.id] if turned else []
+    example = {
+        "image": jpeg,
+        "segmentation_mask": encode_png(drawing.mask),
+        "image/id": image.id,
+        "image/filename": image.file_name,
+    }
+    return Outcome(example, counts)
+
+
+def _count(record: ImageRecord, drawing: Drawing, choice: Choice) -> Counts:
+    ignored = np.count_nonzero(drawing.mask == IGNORE)
     crowds = sum(each.iscrowd for each in record.annotations)
     counts = Counts(
         images=1,
@@ -92,18 +106,24 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
         crowds=crowds,
         too_small=len(record.ignored),
         pixels=drawing.mask.size,
-        foreground=int(np.count_nonzero(drawing.mask == FOREGROUND)),
-        ignored=int(np.count_nonzero(drawing.mask == IGNORE)),
+        foreground=int(np.count_nonzero(drawing.mask) - ignored),
+        ignored=int(ignored),
         unseen=list(drawing.unseen),
-        turned=[image.id] if turned else [],
     )
-    example = {
-        "image": jpeg,
-        "segmentation_mask": encode_png(drawing.mask),
-        "image/id": image.id,
-        "image/filename": image.file_name,
-    }
-    return Outcome(example, counts)
+    for label, name in enumerate(choice.class_names, start=1):
+        shown = [
+            each
+            for each in record.annotations
+            if record.labels[each.category_id] == label
+        ]
+        crowds = sum(each.iscrowd for each in shown)
+        counts.classes[name] = ClassCounts(
+            images=bool(shown),
+            instances=len(shown) - crowds,
+            crowds=crowds,
+            pixels=int(np.count_nonzero(drawing.mask == label)),
+        )
+    return counts
 
 
 def make_examples(

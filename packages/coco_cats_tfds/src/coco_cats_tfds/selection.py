@@ -17,7 +17,7 @@ import msgspec
 
 from coco_cats_tfds.annotations import Annotation, Image, ImageRecord, InstancesIndex
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.counts import ClassCounts, Counts
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.masks import count_pixels
 
@@ -48,10 +48,10 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
         asked for (with `on_invalid` "omit" these are counted instead).
     """
     index.check_licenses(choice.licenses)
-    wanted = index.category_ids(choice.categories)
+    labels = index.labels(choice.classes)
     like = index.category_ids(choice.negatives_like)
-    counts = Counts()
-    showing = index.by_image(wanted)
+    counts = Counts(classes={name: ClassCounts() for name in choice.class_names})
+    showing = index.by_image(labels)
     doubtful = set()
     for stray, fault in _strays(index, showing):
         doubtful.add(stray.image_id)
@@ -67,7 +67,7 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     for image_id, shown in showing.items():
         if image_id not in images:
             continue  # Counted among the strays, or by its licence.
-        record = _split_by_area(images[image_id], shown, choice)
+        record = _split_by_area(images[image_id], shown, choice, labels)
         if reason := _reason_to_leave_out(record, choice):
             counts.left_out[reason] += 1
         else:
@@ -136,17 +136,20 @@ def _licensed(
 
 
 def _split_by_area(
-    image: Image, annotations: list[Annotation], choice: Choice
+    image: Image,
+    annotations: list[Annotation],
+    choice: Choice,
+    labels: Mapping[int, int],
 ) -> ImageRecord:
     """Instances under `min_area` are to be ignored; the rest is drawn."""
     if not choice.min_area:
-        return ImageRecord(image, tuple(annotations))
+        return ImageRecord(image, tuple(annotations), labels=labels)
     large: list[Annotation] = []
     small: list[Annotation] = []
     for annotation in annotations:
         fits = annotation.iscrowd or _area(annotation, image) >= choice.min_area
         (large if fits else small).append(annotation)
-    return ImageRecord(image, tuple(large), tuple(small))
+    return ImageRecord(image, tuple(large), tuple(small), labels)
 
 
 def _area(annotation: Annotation, image: Image) -> float:

@@ -56,6 +56,11 @@ def verify_split(
     for omitted, _ in built.counts[split].invalid:
         if omitted is not None:
             expected.pop(omitted, None)
+    if built.class_names != built.choice.class_names:
+        verdict.faults.append(
+            f"the labels are named {list(built.class_names)}, not"
+            f" {list(built.choice.class_names)}"
+        )
     source = coco.source(coco_split, map(_image, expected.values()))
     seen = set()
     examples = built.examples(split)
