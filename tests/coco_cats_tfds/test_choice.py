@@ -50,8 +50,10 @@ from coco_cats_tfds.coco_cats_dataset_builder import CocoCatsConfig
         ({"negatives": 10**400}, "`negatives` must be a number"),
         ({"licenses": 4}, "`licenses` must be a list.*Received: 4"),
         ({"licenses": "4"}, r"`licenses` must be a list.*Received: '4'"),
-        ({"licenses": ["4"]}, r"`licenses` must be a list.*Received: \['4'\]"),
-        ({"licenses": [True]}, r"licence numbers, e.g. \[4, 5\].*\[True\]"),
+        ({"licenses": [4.0]}, r"`licenses` must be a list.*Received: \[4.0\]"),
+        ({"licenses": [True]}, r"numbers or names.*e.g. \[4, 5\].*\[True\]"),
+        ({"attribution": 1}, "`attribution` must be true or false. Received: 1"),
+        ({"instances": "yes"}, "`instances` must be true or false. Received: 'yes'"),
         ({"orientation": "upright"}, r"one of \['refuse', 'stored'\]"),
         ({"limit": -1}, "`limit` must be a whole number.*Received: -1"),
         ({"limit": 2.0}, "`limit` must be a whole number"),
@@ -77,12 +79,15 @@ def test_what_is_recorded_makes_the_same_choice():
         negatives=1,
         negatives_like=["dog"],
         min_area=9,
-        licenses=[5, 4],
+        licenses=["Attribution License", 5, 4],
+        attribution=True,
+        instances=True,
     )
     record = json.loads(json.dumps(choice.as_json()))
     assert Choice(**record) == choice
     assert choice.is_recorded_as(record)
-    assert record["licenses"] == [4, 5]  # Their order says nothing.
+    # Their order says nothing.
+    assert record["licenses"] == [4, 5, "Attribution License"]
 
 
 def test_a_field_that_an_older_version_did_not_record_counts_as_its_default():
@@ -96,7 +101,8 @@ def test_a_field_that_an_older_version_did_not_record_counts_as_its_default():
 
 
 def test_a_field_that_came_later_is_recorded_where_it_says_something():
-    assert "limit" not in Choice().as_json()
+    later = {"labels", "limit", "orientation", "attribution", "instances"}
+    assert not later & Choice().as_json().keys()
     record = Choice(limit=2).as_json()
     assert record["limit"] == 2
     assert Choice(**record) == Choice(limit=2)

@@ -79,6 +79,8 @@ def test_each_category_has_a_label_and_a_name(make_coco, tmp_path):
     values = {id: set(np.unique(mask)) for id, mask in masks_of(builder).items()}
     assert values == {1: {0, 1}, 2: {0, 2}, 3: {0, 2}}
     assert (tmp_path / "coco_cats/mine/1.0.0/segmentation_mask.labels.txt").exists()
+    described = tfds.builder_from_directory(builder.data_path).info.description
+    assert described.endswith("each class has a label of its own: 1 cat, 2 dog.")
 
 
 def test_names_are_read_where_this_package_is_not_installed(make_coco, tmp_path):

@@ -40,8 +40,9 @@ ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels.
 
-    `license` is the number of an entry of `licenses`, and `coco_url` the address of a
-    COCO image; other files may have none, or something else.
+    `license` is the number of an entry of `licenses`, `coco_url` the address of a COCO
+    image, `flickr_url` where its author put it; other files may have none, or something
+    else.
     """
 
     id: ImageId
@@ -50,6 +51,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     width: Side
     license: Any = None
     coco_url: Any = None
+    flickr_url: Any = None
 
     @property
     def is_cocos(self) -> bool:
@@ -84,6 +86,7 @@ class License(msgspec.Struct, frozen=True):
 
     id: int
     name: str = ""
+    url: str = ""
 
 
 class _Instances(msgspec.Struct):
@@ -263,29 +266,40 @@ class InstancesIndex:
                 f" or delete the category {name!r} from the file."
             )
 
-    def check_licenses(self, numbers: Iterable[int]) -> None:
-        """Refuses licence numbers that the file does not list.
+    def licenses(self) -> list[License]:
+        """The file's table of licences.
 
         Raises:
-          CocoDataError: A number is not in the file; the text gives those that are.
+          CocoDataError: It is none.
         """
-        unknown = set(numbers)
-        if not unknown:
-            return
         try:
-            listed = msgspec.json.decode(self._licenses, type=list[License])
+            return msgspec.json.decode(self._licenses, type=list[License])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CocoDataError(
                 f"{self.origin}: `licenses` is no list of licences: {error}. Correct"
-                " it, or choose images of any licence (`licenses` [])."
+                " it, or choose images of any licence (`licenses` []) and no"
+                " `attribution`."
             ) from error
-        unknown -= {each.id for each in listed}
-        if unknown:
-            names = ", ".join(f"{each.id} ({each.name})" for each in listed)
-            raise CocoDataError(
-                f"Unknown licence {min(unknown)} in {self.origin}. It lists"
-                f" {names or 'none'}."
-            )
+
+    def license_numbers(self, wanted: Iterable[int | str]) -> frozenset[int]:
+        """The numbers of licences given by number or by name.
+
+        Raises:
+          CocoDataError: One is not in the file; the text gives those that are.
+        """
+        wanted = list(wanted)
+        listed = self.licenses() if wanted else []
+        found: set[int] = set()
+        for each in wanted:
+            numbers = {known.id for known in listed if each in (known.id, known.name)}
+            if not numbers:
+                names = ", ".join(f"{known.id} ({known.name})" for known in listed)
+                raise CocoDataError(
+                    f"Unknown licence {each!r} in {self.origin}. It lists"
+                    f" {names or 'none'}."
+                )
+            found |= numbers
+        return frozenset(found)
 
     def by_image(self, category_ids: Collection[int]) -> dict[int, list[Annotation]]:
         """The annotations of these categories, in file order, by image id."""

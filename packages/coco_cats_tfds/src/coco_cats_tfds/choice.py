@@ -51,9 +51,9 @@ class Choice:
         are chosen by a hash of the image id, so a larger share keeps all of a smaller.
       negatives_like: Names of look-alikes, e.g. `["dog", "teddy bear"]`: images that
         show one of these are preferred as negatives.
-      licenses: Numbers of the licences (COCO's `license` of an image, 4 being CC BY)
-        that images may have, negatives too; those with another one are left out. Empty
-        takes all images.
+      licenses: Numbers or names of the licences (COCO's `license` of an image, 4 being
+        CC BY, "Attribution License") that images may have, negatives too; those with
+        another one are left out. Empty takes all images.
       on_invalid: What a record that cannot be trusted does (an image that is missing,
         damaged or of another size than recorded, or without a licence where `licenses`
         asks for some; a segmentation that does not decode; an annotation of an unknown
@@ -64,6 +64,9 @@ class Choice:
         its size fits the record: "refuse" takes it for one that cannot be trusted,
         since its outlines may be those of either picture; "stored" says that they are
         those of the stored pixels, as those of COCO's own images (by `coco_url`) are.
+      attribution: Record the number of each image's licence and its address at Flickr,
+        and in the dataset's info what the numbers stand for.
+      instances: Record of each pixel which instance it is of, as a second picture.
     """
 
     categories: Sequence[str] | Mapping[str, Sequence[str]] = ("cat",)
@@ -72,10 +75,12 @@ class Choice:
     min_area: float = 0.0
     negatives: float = 0.0
     negatives_like: Sequence[str] = ()
-    licenses: Sequence[int] = ()
+    licenses: Sequence[int | str] = ()
     on_invalid: InvalidRule = "stop"
     limit: int = 0
     orientation: OrientationRule = "refuse"
+    attribution: bool = False
+    instances: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built.
@@ -88,7 +93,7 @@ class Choice:
         if self.labels is None:
             self.labels = "each" if is_grouped else "one"
         self.negatives_like = _names("negatives_like", self.negatives_like)
-        self.licenses = _numbers("licenses", self.licenses)
+        self.licenses = _licenses(self.licenses)
         for field, allowed in (
             ("labels", LABEL_RULES),
             ("crowd", CROWD_RULES),
@@ -115,6 +120,12 @@ class Choice:
                     f"`{field}` must be a number from 0 up. Received: {value!r}"
                 )
             setattr(self, field, float(value))
+        for field in ("attribution", "instances"):
+            if type(getattr(self, field)) is not bool:
+                raise CocoDataError(
+                    f"`{field}` must be true or false. Received:"
+                    f" {getattr(self, field)!r}"
+                )
         if type(self.limit) is not int or self.limit < 0:
             raise CocoDataError(
                 "`limit` must be a whole number of images, or 0 for all. Received:"
@@ -192,7 +203,13 @@ class Choice:
 
 
 _FIELDS = dataclasses.fields(Choice)
-_LATER = {"labels": "one", "limit": 0, "orientation": "refuse"}
+_LATER = {
+    "labels": "one",
+    "limit": 0,
+    "orientation": "refuse",
+    "attribution": False,
+    "instances": False,
+}
 """Fields that the first version did not have, with what says nothing."""
 
 
@@ -261,11 +278,12 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _numbers(field: str, value: Any) -> tuple[int, ...]:
+def _licenses(value: Any) -> tuple[int | str, ...]:
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if not is_list or any(type(each) is not int for each in value):
+    if not is_list or any(type(each) not in (int, str) for each in value):
         raise CocoDataError(
-            f"`{field}` must be a list of COCO's licence numbers, e.g. [4, 5] for CC BY"
-            f" and CC BY-SA. Received: {value!r}"
+            "`licenses` must be a list of numbers or names of COCO's licences, e.g."
+            " [4, 5] for CC BY and CC BY-SA. Received: "
+            f"{value!r}"
         )
-    return tuple(sorted(set(value)))
+    return tuple(sorted(set(value), key=lambda each: (isinstance(each, str), each)))

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -141,6 +142,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._download_config = tfds.download.DownloadConfig()
         self._download: CocoDownload | None = None
         self._counts: dict[str, Counts] = {}
+        self._licenses: dict[str, Any] = {}
 
     @classmethod
     def _get_pkg_dir_path(cls) -> Any:
@@ -168,7 +170,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """The data contract: stock TFDS features only."""
-        return self.dataset_info_from_configs(
+        config = self.builder_config
+        info = self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(
@@ -176,15 +179,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         encoding_format="jpeg",
                         doc="The original JPEG.",
                     ),
-                    "segmentation_mask": _mask_feature(self.builder_config.class_names),
+                    "segmentation_mask": _mask_feature(config.class_names),
                     "image/id": tfds.features.Scalar(np.int64, doc="COCO image id."),
                     "image/filename": tfds.features.Text(doc="COCO file name."),
+                    **(_attribution_features() if config.attribution else {}),
+                    **(_instance_features() if config.instances else {}),
                 }
             ),
             supervised_keys=("image", "segmentation_mask"),
-            metadata=tfds.core.MetadataDict(choice=self.builder_config.as_json()),
+            metadata=tfds.core.MetadataDict(choice=config.as_json()),
             homepage="https://cocodataset.org",
         )
+        if config.class_names:
+            labels = [f"{label} {name}" for label, name in enumerate(config.classes, 1)]
+            info.as_proto.description += (
+                f"\nHere each class has a label of its own: {', '.join(labels)}."
+            )
+        return info
 
     def download_and_prepare(
         self,
@@ -282,6 +293,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             selection = self._select(coco, coco_split)
             images = [record.image for record in selection.records]
             self._counts[split] = selection.omitted
+            self._licenses[split] = msgspec.to_builtins(selection.licenses)
             splits[split] = self._generate_examples(
                 split, selection.records, coco.source(coco_split, images)
             )
@@ -365,6 +377,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["counts"] = {
             split: counts.as_json() for split, counts in self._counts.items()
         }
+        if self.builder_config.attribution:
+            self.info.metadata["licenses"] = self._licenses
 
     def _post_download_and_prepare_hook(self) -> None:
         """Says what was built and what was left out."""
@@ -391,6 +405,26 @@ def _mask_feature(class_names: Sequence[str]) -> tfds.features.Image:
     # they are those of this choice is for `_check_choice` to tell.
     feature.load_metadata = _keep_names
     return feature
+
+
+def _attribution_features() -> dict[str, Any]:
+    return {
+        "image/license": tfds.features.Scalar(
+            np.int64, doc="Number of the licence, by `licenses` of the info; 0 if none."
+        ),
+        "image/flickr_url": tfds.features.Text(doc="Address at Flickr, or nothing."),
+    }
+
+
+def _instance_features() -> dict[str, Any]:
+    return {
+        "instance_map": tfds.features.Image(
+            shape=(None, None, 1),
+            dtype=np.uint16,
+            encoding_format="png",
+            doc="Number of the single instance, from 1 in each image; 0 where none is.",
+        )
+    }
 
 
 def _keep_names(*_: Any, **__: Any) -> None:

@@ -102,11 +102,14 @@ def draw_cell(
     """One image at most `CELL` pixels large, with its mask and a caption below."""
     image = PIL.Image.open(io.BytesIO(example.jpeg)).convert("RGB")
     image.thumbnail((CELL, CELL))
-    mask = PIL.Image.fromarray(example.mask[..., 0])
-    values = np.asarray(mask.resize(image.size, PIL.Image.Resampling.NEAREST))
+    values = _resized(example.mask, image.size).astype(np.uint8)
+    instances = (
+        None if example.instances is None else _resized(example.instances, image.size)
+    )
     cell = PIL.Image.new("RGB", (CELL, CELL + _CAPTION), _PAPER)
     place = ((CELL - image.width) // 2, (CELL - image.height) // 2)
-    cell.paste(PIL.Image.fromarray(tint(np.asarray(image), values)), place)
+    tinted = tint(np.asarray(image), values, instances)
+    cell.paste(PIL.Image.fromarray(tinted), place)
     names = class_names or ("mask",)
     shares = [
         f"{100 * np.mean(example.mask == value):.1f}% {name}"
@@ -118,31 +121,50 @@ def draw_cell(
     return cell
 
 
+def _resized(
+    values: npt.NDArray[np.integer], size: tuple[int, int]
+) -> npt.NDArray[np.integer]:
+    """Values [H, W, 1] at the nearest places of another size, as [height, width]."""
+    picture = PIL.Image.fromarray(values[..., 0].astype(np.int32))
+    return np.asarray(picture.resize(size, PIL.Image.Resampling.NEAREST))
+
+
 def tint(
-    pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    instances: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """A colour a label, with a bright outline, and ignored pixels hatched.
 
     Args:
       pixels: uint8 [H, W, 3].
       mask: uint8 [H, W] of 0, labels from 1, and 255.
+      instances: [H, W], numbers of instances, which are outlined too.
 
     Returns:
       uint8 [H, W, 3].
     """
     result = pixels.astype(np.float32)
+    edges = _edges(mask)
+    if instances is not None:
+        edges |= _edges(instances)
     for label in np.setdiff1d(mask, (0, IGNORE)):
         inside, color = mask == label, color_of(int(label))
         result[inside] = 0.55 * result[inside] + 0.45 * np.array(color)
-        result[_outline(inside)] = color
+        result[inside & edges] = color
     y, x = np.indices(mask.shape)
     stripes = (x + y) % _HATCH_PERIOD < 2
     result[(mask == IGNORE) & stripes] = _HATCH
     return result.round().astype(np.uint8)
 
 
-def _outline(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels inside that touch one outside."""
-    padded = np.pad(inside, 1, mode="edge")
-    neighbours = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2]
-    return inside & ~(neighbours & padded[1:-1, 2:])
+def _edges(values: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Pixels that touch one of another value."""
+    padded = np.pad(values, 1, mode="edge")
+    neighbours = (
+        padded[:-2, 1:-1],
+        padded[2:, 1:-1],
+        padded[1:-1, :-2],
+        padded[1:-1, 2:],
+    )
+    return np.any([each != values for each in neighbours], axis=0)

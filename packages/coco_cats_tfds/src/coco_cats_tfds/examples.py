@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from coco_cats_tfds.annotations import ImageRecord
+from coco_cats_tfds.annotations import Image, ImageRecord
 from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.counts import ClassCounts, Counts
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.jpeg import check_jpeg
-from coco_cats_tfds.masks import IGNORE, Drawing, Mask, draw_mask
+from coco_cats_tfds.masks import IGNORE, Drawing, InstanceMap, Mask, draw_mask
 from coco_cats_tfds.sources import Source
 
 # Examples that each worker may be ahead of the writer.
@@ -41,8 +41,8 @@ class Outcome:
     """What became of one image.
 
     Attributes:
-      example: By feature name: the JPEG's bytes, the mask as PNG, id and file name;
-        None if the image was left out.
+      example: By feature name: the JPEG's bytes, the mask as PNG, id and file name, and
+        what the choice asks for besides; None if the image was left out.
       counts: Of this image alone.
     """
 
@@ -80,7 +80,9 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
             labels=record.labels,
             crowd=choice.crowd,
             ignored=record.ignored,
+            with_instances=choice.instances,
         )
+        attribution = _attribution(image) if choice.attribution else {}
     except CocoDataError as error:
         if choice.on_invalid == "stop":
             raise
@@ -92,8 +94,27 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
         "segmentation_mask": encode_png(drawing.mask),
         "image/id": image.id,
         "image/filename": image.file_name,
+        **attribution,
     }
+    if drawing.instances is not None:
+        example["instance_map"] = encode_png(drawing.instances)
     return Outcome(example, counts)
+
+
+def _attribution(image: Image) -> dict[str, Any]:
+    """Licence and address, 0 and "" where the file has none."""
+    license, url = image.license, image.flickr_url
+    is_number = type(license) is int and license.bit_length() < 64
+    for is_right, name, value in (
+        (license is None or is_number, "license", license),
+        (url is None or isinstance(url, str), "flickr_url", url),
+    ):
+        if not is_right:
+            raise CocoDataError(
+                f"Image {image.id} has a {name} that cannot be recorded, {value!r}."
+                " Correct it in the instances file, or build without `attribution`."
+            )
+    return {"image/license": license or 0, "image/flickr_url": url or ""}
 
 
 def _count(record: ImageRecord, drawing: Drawing, choice: Choice) -> Counts:
@@ -158,7 +179,7 @@ def make_examples(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def encode_png(mask: Mask) -> bytes:
+def encode_png(mask: Mask | InstanceMap) -> bytes:
     """A mask [height, width, 1] as a greyscale PNG, whose values are the mask's."""
     stream = io.BytesIO()
     PIL.Image.fromarray(mask[..., 0]).save(stream, "PNG")

@@ -35,8 +35,10 @@ CROWD_RULES: tuple[str, ...] = get_args(CrowdRule)
 # these bound its time and memory. The longest outline in COCO is far below.
 _FARTHEST_COORDINATE = 100_000.0
 _LONGEST_OUTLINE = 10_000_000.0
+_MOST_INSTANCES = 65_535
 
 Mask = npt.NDArray[np.uint8]
+InstanceMap = npt.NDArray[np.uint16]
 _Encoded = dict[str, Any]
 """A compressed RLE as pycocotools has it: `{"size": [h, w], "counts": bytes}`."""
 
@@ -56,10 +58,13 @@ class Drawing:
     Attributes:
       mask: uint8 [height, width, 1]: 0 background, labels from 1, 255 ignored.
       unseen: Ids of annotations that cover no pixel, e.g. outside the image.
+      instances: uint16 [height, width, 1]: on each pixel the number of the single
+        instance that the mask shows there, 0 where none; None if not asked for.
     """
 
     mask: Mask
     unseen: tuple[int, ...]
+    instances: InstanceMap | None = None
 
 
 class _Layer(NamedTuple):
@@ -78,6 +83,7 @@ def draw_mask(
     labels: Mapping[int, int] | None = None,
     crowd: CrowdRule = "ignore",
     ignored: Iterable[Annotation] = (),
+    with_instances: bool = False,
 ) -> Drawing:
     """Draws all annotations of one image.
 
@@ -92,9 +98,12 @@ def draw_mask(
       crowd: What becomes of crowd regions where no single instance covers them:
         "ignore" marks them 255, "foreground" with their label, "background" 0.
       ignored: Marked 255 where none of `annotations` is drawn.
+      with_instances: Number the single instances too: 1, 2, ... in the order of
+        `annotations`.
 
     Raises:
-      CocoDataError: A segmentation does not decode; the text names the annotation.
+      CocoDataError: A segmentation does not decode; the text names the annotation. Or
+        there are more instances than 16 bits can number.
     """
     below: list[_Layer] = []
     crowds: list[_Layer] = []
@@ -111,16 +120,34 @@ def draw_mask(
         layers.append(_Layer(value, encoded, int(coco_mask.area(encoded))))
         if not layers[-1].pixels:
             unseen.append(annotation.id)
-    for each in (crowds, singles):
-        each.sort(key=lambda layer: -layer.pixels)
     mask = np.full((height, width), BACKGROUND, np.uint8)
     # Single instances last: they win over what is ignored around them.
     for value, run in itertools.groupby(
-        [*below, *crowds, *singles], key=lambda layer: layer.value
+        [*below, *_by_size(crowds), *_by_size(singles)], key=lambda layer: layer.value
     ):
         merged = coco_mask.merge([layer.encoded for layer in run])
         mask[coco_mask.decode(merged) != 0] = value
-    return Drawing(mask[..., np.newaxis], tuple(unseen))
+    numbers = _number(singles, height, width) if with_instances else None
+    return Drawing(mask[..., np.newaxis], tuple(unseen), numbers)
+
+
+def _by_size(layers: Iterable[_Layer]) -> list[_Layer]:
+    """As they are painted: the larger first."""
+    return sorted(layers, key=lambda layer: -layer.pixels)
+
+
+def _number(singles: list[_Layer], height: int, width: int) -> InstanceMap:
+    """The map of single instances, counted from 1 in their order."""
+    if len(singles) > _MOST_INSTANCES:
+        raise CocoDataError(
+            f"An image has {len(singles)} instances, and 16 bits number"
+            f" {_MOST_INSTANCES}. Build without `instances`."
+        )
+    numbers = np.zeros((height, width, 1), np.uint16)
+    numbered = [each._replace(value=i) for i, each in enumerate(singles, start=1)]
+    for each in _by_size(numbered):
+        numbers[coco_mask.decode(each.encoded) != 0] = each.value
+    return numbers
 
 
 def decode_segmentation(

@@ -16,7 +16,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.masks import Mask
+from coco_cats_tfds.masks import InstanceMap, Mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +54,15 @@ class PlainCoco:
             for label, names in enumerate(choice.classes.values(), start=1)
             for id in self._category_ids(names)
         }
+        licenses = [
+            each["id"]
+            for each in coco.dataset.get("licenses", [])
+            if each["id"] in choice.licenses or each.get("name") in choice.licenses
+        ]
         images = {
             id: image
             for id, image in coco.imgs.items()
-            if not choice.licenses or image.get("license") in choice.licenses
+            if not choice.licenses or image.get("license") in licenses
         }
         showing = self._images_with(set(labels))
         positives = {}
@@ -99,6 +104,20 @@ class PlainCoco:
                 elif choice.crowd == "ignore":
                     mask[where] = 255
         return mask[..., np.newaxis]
+
+    def number(self, record: PlainRecord) -> InstanceMap:
+        """The map of instances that an image should have: smaller ones last.
+
+        Returns:
+          uint16 [height, width, 1].
+        """
+        size = int(record.image["height"]), int(record.image["width"])
+        numbers = np.zeros(size, np.uint16)
+        singles = [each for each in record.annotations if not each.get("iscrowd")]
+        areas = [self._coco.annToMask(each) == 1 for each in singles]
+        for index in sorted(range(len(areas)), key=lambda index: -areas[index].sum()):
+            numbers[areas[index]] = index + 1
+        return numbers[..., np.newaxis]
 
     def _record(
         self, image: dict[str, Any], labels: dict[int, int], choice: Choice
