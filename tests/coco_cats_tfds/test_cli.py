@@ -1,6 +1,7 @@
 """The command `coco-cats`."""
 
 import json
+import re
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,20 @@ def test_sample_writes_and_names_the_next_step(tmp_path, capsys):
     assert main(["sample", str(folder), "--train", "5", "--validation", "5"]) == 0
     assert len(list((folder / "train2017").glob("*.jpg"))) == 5
     assert f"--manual_dir {folder}" in capsys.readouterr().out
+
+
+def test_sample_of_two_classes_builds_as_it_says(tmp_path, capsys):
+    folder, out = tmp_path / "sample", tmp_path / "out"
+    arguments = ["sample", str(folder), "--cups", "--train", "5", "--validation", "5"]
+    assert main(arguments) == 0
+    *command, config, _ = capsys.readouterr().out.splitlines()[-1].split("'")
+    assert command == [
+        f"  coco-cats build --manual_dir {folder} --data_dir OUT --config "
+    ]
+    arguments = ["--manual_dir", str(folder), "--data_dir", str(out)]
+    assert main(["build", *arguments, "--config", config]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"  cat: \d+ images.*\n  cup: [1-9] images", printed)
 
 
 def test_sample_refuses_a_folder_in_use(tmp_path, capsys):

@@ -16,8 +16,14 @@ from PIL import Image, ImageFilter
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from coco_cats_tfds.categories import CAT_ID
-from coco_cats_tfds.sample import pictures, placement, scenes, write_sample
+from coco_cats_tfds.categories import CAT_ID, CUP_ID
+from coco_cats_tfds.sample import (
+    cup_outline,
+    pictures,
+    placement,
+    scenes,
+    write_sample,
+)
 from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_NAME, PHOTO_SIZE
 from coco_cats_tfds.sample.polygons import (
     Affine,
@@ -310,6 +316,62 @@ def test_missing_scikit_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         pictures.load_picture(PHOTO_NAME)
 
 
+# --- Cups ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_cups_are_a_second_class_beside_the_cats(
+    tmp_path: pathlib.Path, split: str
+) -> None:
+    write_sample(tmp_path / "coco", seed=3, train=20, validation=7, cups=True)
+    coco = COCO(str(instances_path(tmp_path / "coco", split)))
+    assert set(coco.getCatIds()) >= {CAT_ID, CUP_ID}
+    cats, cups = coco.getAnnIds(catIds=[CAT_ID]), coco.getAnnIds(catIds=[CUP_ID])
+    assert len(cats) + len(cups) == len(coco.anns)
+    assert SPLITS[split] / 2 < len(cups) < SPLITS[split]
+    both = set(coco.getImgIds(catIds=[CAT_ID, CUP_ID]))
+    assert 0 < len(both) < len(cups)
+    shown = {id: len(coco.getAnnIds(imgIds=[id], catIds=[CAT_ID])) for id in coco.imgs}
+    assert sum(not count for count in shown.values()) == round(SPLITS[split] / 5)
+    for id in cups:
+        image_id = coco.anns[id]["image_id"]
+        cup = coco.annToMask(coco.anns[id])
+        for other in set(coco.getAnnIds(imgIds=[image_id])) - {id}:
+            # Where they touch, pixels on the border may belong to both.
+            assert (cup & coco.annToMask(coco.anns[other])).sum() < 40
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mask_of_a_cup_fits_the_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scene = scenes.draw_scene(rng, scenes.VALIDATION, "plain", with_cups=True)
+    height, width, _ = scene.pixels.shape
+    parts = [part for shown in scene.cats + scene.cups for part in shown]
+    mask = rasterise(parts, width, height)
+    changed = (scene.pixels != scene.backdrop).any(axis=2)
+    assert changed[mask].mean() > 0.97
+    assert not changed[~grow(mask, 4)].any()
+
+
+def test_a_picture_with_cups_has_none_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = set()
+    draw = scenes._draw_layer
+
+    def spy(rng: np.random.Generator, name: str, size: tuple[int, int]) -> Any:
+        drawn.add(name)
+        return draw(rng, name, size)
+
+    monkeypatch.setattr(scenes, "_draw_layer", spy)
+    for seed in range(20):
+        for kind in KINDS:
+            rng = np.random.default_rng(seed)
+            scenes.draw_scene(rng, scenes.VALIDATION, kind, with_cups=True)
+    names = {*scenes.VALIDATION.photographs, *scenes.VALIDATION.textures}
+    assert drawn == names - {cup_outline.PHOTO_NAME}
+
+
 # --- Geometry ------------------------------------------------------------------------
 
 
@@ -420,11 +482,11 @@ def test_interrupted_run_leaves_nothing(
     drawn = []
     draw = scenes.draw_scene
 
-    def interrupt(*arguments: Any) -> scenes.Scene:
+    def interrupt(*arguments: Any, **options: Any) -> scenes.Scene:
         drawn.append(arguments)
         if len(drawn) == 7:
             raise KeyboardInterrupt
-        return draw(*arguments)
+        return draw(*arguments, **options)
 
     monkeypatch.setattr(scenes, "draw_scene", interrupt)
     with pytest.raises(KeyboardInterrupt):

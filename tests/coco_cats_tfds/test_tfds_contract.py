@@ -22,7 +22,9 @@ class EveryOption(Builder):
     BUILDER_CONFIGS = [
         CocoCatsConfig(
             name="every",
-            categories=["animal"],
+            categories={"animal": ["animal"], "toy": ["teddy bear"]},
+            attribution=True,
+            instances=True,
             negatives=0.25,
             negatives_like=["dog"],
             licenses=[1],

@@ -18,10 +18,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import errno
+import itertools
 import mmap
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -39,8 +40,9 @@ ImageId = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """One entry of `images`. Height and width are in pixels.
 
-    `license` is the number of an entry of `licenses`, and `coco_url` the address of a
-    COCO image; other files may have none, or something else.
+    `license` is the number of an entry of `licenses`, `coco_url` the address of a COCO
+    image, `flickr_url` where its author put it; other files may have none, or something
+    else.
     """
 
     id: ImageId
@@ -49,6 +51,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     width: Side
     license: Any = None
     coco_url: Any = None
+    flickr_url: Any = None
 
     @property
     def is_cocos(self) -> bool:
@@ -83,6 +86,7 @@ class License(msgspec.Struct, frozen=True):
 
     id: int
     name: str = ""
+    url: str = ""
 
 
 class _Instances(msgspec.Struct):
@@ -101,11 +105,13 @@ class ImageRecord:
       image: The entry of the instances file.
       annotations: To be drawn: foreground, or what the rule for crowds says.
       ignored: To be drawn as ignored pixels where none of the others lies.
+      labels: What the pixels of a category are to be, by its id.
     """
 
     image: Image
     annotations: tuple[Annotation, ...] = ()
     ignored: tuple[Annotation, ...] = ()
+    labels: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 _WHOLE = {
@@ -232,6 +238,19 @@ class InstancesIndex:
             self._check_no_placeholder(name)
         return find_categories(names, self.categories, origin=self.origin)
 
+    def labels(self, classes: Mapping[str, Sequence[str]]) -> dict[int, int]:
+        """The label of every category of some classes, by category id.
+
+        Args:
+          classes: Names as for `category_ids`, by class, in the order of the labels.
+
+        Raises:
+          CocoDataError: As `category_ids`, or a category is in two classes.
+        """
+        for name in itertools.chain.from_iterable(classes.values()):
+            self._check_no_placeholder(name)
+        return find_labels(classes, self.categories, origin=self.origin)
+
     def _check_no_placeholder(self, name: str) -> None:
         own = {each.id for each in self.categories if each.name == name}
         others = [
@@ -247,29 +266,40 @@ class InstancesIndex:
                 f" or delete the category {name!r} from the file."
             )
 
-    def check_licenses(self, numbers: Iterable[int]) -> None:
-        """Refuses licence numbers that the file does not list.
+    def licenses(self) -> list[License]:
+        """The file's table of licences.
 
         Raises:
-          CocoDataError: A number is not in the file; the text gives those that are.
+          CocoDataError: It is none.
         """
-        unknown = set(numbers)
-        if not unknown:
-            return
         try:
-            listed = msgspec.json.decode(self._licenses, type=list[License])
+            return msgspec.json.decode(self._licenses, type=list[License])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CocoDataError(
                 f"{self.origin}: `licenses` is no list of licences: {error}. Correct"
-                " it, or choose images of any licence (`licenses` [])."
+                " it, or choose images of any licence (`licenses` []) and no"
+                " `attribution`."
             ) from error
-        unknown -= {each.id for each in listed}
-        if unknown:
-            names = ", ".join(f"{each.id} ({each.name})" for each in listed)
-            raise CocoDataError(
-                f"Unknown licence {min(unknown)} in {self.origin}. It lists"
-                f" {names or 'none'}."
-            )
+
+    def license_numbers(self, wanted: Iterable[int | str]) -> frozenset[int]:
+        """The numbers of licences given by number or by name.
+
+        Raises:
+          CocoDataError: One is not in the file; the text gives those that are.
+        """
+        wanted = list(wanted)
+        listed = self.licenses() if wanted else []
+        found: set[int] = set()
+        for each in wanted:
+            numbers = {known.id for known in listed if each in (known.id, known.name)}
+            if not numbers:
+                names = ", ".join(f"{known.id} ({known.name})" for known in listed)
+                raise CocoDataError(
+                    f"Unknown licence {each!r} in {self.origin}. It lists"
+                    f" {names or 'none'}."
+                )
+            found |= numbers
+        return frozenset(found)
 
     def by_image(self, category_ids: Collection[int]) -> dict[int, list[Annotation]]:
         """The annotations of these categories, in file order, by image id."""
@@ -327,3 +357,35 @@ def find_categories(
             )
         found |= ids.get(name) or groups[name]
     return frozenset(found)
+
+
+def find_labels(
+    classes: Mapping[str, Sequence[str]],
+    categories: Sequence[Category],
+    *,
+    origin: object,
+) -> dict[int, int]:
+    """The label of every category of some classes, by category id.
+
+    Args:
+      classes: Names as for `find_categories`, by class; the i-th has the label i,
+        counted from 1.
+      categories: All that there are.
+      origin: Where they are listed, for the error's text.
+
+    Raises:
+      CocoDataError: A name is unknown, or a category is in two classes.
+    """
+    owners: dict[int, str] = {}
+    labels = {}
+    for label, (owner, names) in enumerate(classes.items(), start=1):
+        for id in sorted(find_categories(names, categories, origin=origin)):
+            if owners.setdefault(id, owner) != owner:
+                name = next(each.name for each in categories if each.id == id)
+                raise CocoDataError(
+                    f"The category {name!r} is in two classes, {owners[id]!r} and"
+                    f" {owner!r}. A pixel has one label: take it out of either, or"
+                    " name single categories in place of a supercategory."
+                )
+            labels[id] = label
+    return labels

@@ -145,12 +145,26 @@ def _config(text: str | None) -> str | dict[str, Any] | None:
     if text is None or not text.lstrip().startswith("{"):
         return text
     try:
-        return dict(json.loads(text))
+        return dict(json.loads(text, object_pairs_hook=_without_doubles))
+    except CocoDataError:
+        raise
     except ValueError as error:
         raise CocoDataError(
             f"--config is no JSON object: {error}. An example:"
             ' {"name": "pets", "categories": ["cat", "dog"]}. Received: ' + text
         ) from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which a name stands once; of two, json takes the last."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise CocoDataError(
+                f"--config has {name!r} twice in one object. Put what belongs to it"
+                " together, or give each a name of its own."
+            )
+    return dict(pairs)
 
 
 def _beam_options(text: str | None) -> Any:

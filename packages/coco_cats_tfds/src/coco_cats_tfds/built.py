@@ -10,11 +10,14 @@ for built in find_built("OUT"):
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import tensorflow_datasets as tfds
 from etils import epath
 
@@ -32,12 +35,42 @@ class BuiltExample:
       filename: COCO's.
       jpeg: The image's bytes.
       mask: uint8 [height, width, 1].
+      license: COCO's number, 0 if it has none; None if not recorded.
+      flickr_url: COCO's, "" if it has none; None if not recorded.
+      instances: uint16 [height, width, 1]; None if not recorded.
     """
 
     image_id: int
     filename: str
     jpeg: bytes
     mask: npt.NDArray[np.uint8]
+    license: int | None = None
+    flickr_url: str | None = None
+    instances: npt.NDArray[np.uint16] | None = None
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> BuiltExample:
+        """Takes what there is of a record whose `_ENCODED` pictures are not decoded."""
+        license, url = record.get("image/license"), record.get("image/flickr_url")
+        png = record.get("instance_map")
+        return cls(
+            image_id=int(record["image/id"]),
+            filename=record["image/filename"].decode(),
+            jpeg=record["image"],
+            mask=record["segmentation_mask"],
+            license=None if license is None else int(license),
+            flickr_url=None if url is None else url.decode(),
+            instances=None if png is None else _decode_16_bits(png),
+        )
+
+
+_ENCODED = ("image", "instance_map")
+
+
+def _decode_16_bits(png: bytes) -> npt.NDArray[np.uint16]:
+    """As [height, width, 1]; TFDS reads 16 bits at random with OpenCV only."""
+    with PIL.Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture, np.uint16)[..., np.newaxis]
 
 
 class BuiltDataset:
@@ -47,6 +80,7 @@ class BuiltDataset:
       path: Its folder, `<data_dir>/coco_cats/<configuration>/<version>`.
       choice: What it was built with.
       counts: What was counted then, by split.
+      class_names: Of the labels 1, 2, ...; none where there is but one label.
       splits: Numbers of examples, by split.
     """
 
@@ -60,23 +94,32 @@ class BuiltDataset:
         try:
             self._builder = tfds.builder_from_directory(path)
             metadata = self._builder.info.metadata
-            self.choice = Choice(**metadata["choice"])
+            self.choice = Choice.of_record(metadata["choice"])
             self.counts = {
                 split: Counts.from_json(record)
                 for split, record in metadata["counts"].items()
             }
+        except CocoDataError as error:
+            raise CocoDataError(
+                f"{path} does not say what it was built with: {error}"
+            ) from error
         except Exception as error:  # TFDS raises many kinds for damaged files.
             raise CocoDataError(
                 f"{path} does not say what it was built with ({error!r}): it is damaged"
                 " or not a dataset of this version of coco_cats. Build it again."
             ) from error
+        mask = self._builder.info.features["segmentation_mask"]
+        self.class_names = tuple(getattr(mask, "names", ())[1:])
         self.splits: dict[str, int] = {
             name: info.num_examples for name, info in self._builder.info.splits.items()
         }
 
     def examples(self, split: str) -> Iterator[BuiltExample]:
         """All records of a split, in their order on disk."""
-        decoders = {"image": tfds.decode.SkipDecoding()}
+        features = self._builder.info.features
+        decoders = {
+            name: tfds.decode.SkipDecoding() for name in _ENCODED if name in features
+        }
         if self._builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             records = self._builder.as_data_source(split=split, decoders=decoders)
         else:
@@ -85,12 +128,7 @@ class BuiltDataset:
             )
             records = tfds.as_numpy(dataset)
         for record in records:
-            yield BuiltExample(
-                image_id=int(record["image/id"]),
-                filename=record["image/filename"].decode(),
-                jpeg=record["image"],
-                mask=record["segmentation_mask"],
-            )
+            yield BuiltExample.of_record(record)
 
 
 def find_built(

@@ -12,6 +12,9 @@ from coco_cats_tfds.annotations import Category
 CAT_ID = 17
 """The id of the category `cat`."""
 
+CUP_ID = 47
+"""The id of the category `cup`."""
+
 _NAMES: dict[str, dict[int, str]] = {
     "person": {1: "person"},
     "vehicle": {
@@ -65,7 +68,7 @@ _NAMES: dict[str, dict[int, str]] = {
     "kitchen": {
         44: "bottle",
         46: "wine glass",
-        47: "cup",
+        CUP_ID: "cup",
         48: "fork",
         49: "knife",
         50: "spoon",

@@ -68,14 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument(
         "--validation", type=int, default=16, help="validation images (%(default)s)"
     )
+    sample.add_argument(
+        "--cups", action="store_true", help="show cups too: a second class"
+    )
     sample.set_defaults(run=_sample)
 
     show = commands.add_parser(
         "show",
         help="draw a contact sheet of a built dataset",
         description=(
-            "Draws images of a built dataset, the mask in red, ignored pixels hatched"
-            " in yellow."
+            "Draws images of a built dataset: the mask in red, or each class in its own"
+            " colour, ignored pixels hatched in yellow."
         ),
     )
     _add_dataset(show)
@@ -131,11 +134,14 @@ def _sample(options: argparse.Namespace) -> int:
         seed=options.seed,
         train=options.train,
         validation=options.validation,
+        cups=options.cups,
     )
+    classes = '{"name": "both", "categories": ["cat", "cup"], "labels": "each"}'
+    config = f" --config '{classes}'" if options.cups else ""
     print(
         f"Wrote {options.train} training and {options.validation} validation images to"
         f" {options.directory}. Next:\n"
-        f"  coco-cats build --manual_dir {options.directory} --data_dir OUT"
+        f"  coco-cats build --manual_dir {options.directory} --data_dir OUT{config}"
     )
     return 0
 
@@ -153,7 +159,8 @@ def _show(options: argparse.Namespace) -> int:
         raise ValueError(
             f"{built.path} has no split {options.split!r}, only {list(built.splits)}."
         )
-    draw_sheet(built.examples(options.split), options.images).save(options.output)
+    examples = built.examples(options.split)
+    draw_sheet(examples, options.images, built.class_names).save(options.output)
     print(f"{min(options.images, built.splits[options.split])} images of {built.path}:")
     print(built.counts[options.split].report(options.split))
     print(f"Drawn in {options.output}")

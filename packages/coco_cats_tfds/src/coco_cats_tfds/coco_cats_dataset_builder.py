@@ -18,12 +18,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import tensorflow_datasets as tfds
 
-from coco_cats_tfds.annotations import ImageRecord, find_categories
+from coco_cats_tfds.annotations import ImageRecord, find_categories, find_labels
 from coco_cats_tfds.categories import CATEGORIES
-from coco_cats_tfds.choice import Choice
+from coco_cats_tfds.choice import BACKGROUND_NAME, Choice
 from coco_cats_tfds.counts import Counts
 from coco_cats_tfds.download import COCO_URL, CocoDownload
 from coco_cats_tfds.errors import CocoDataError
@@ -141,6 +142,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._download_config = tfds.download.DownloadConfig()
         self._download: CocoDownload | None = None
         self._counts: dict[str, Counts] = {}
+        self._licenses: dict[str, Any] = {}
 
     @classmethod
     def _get_pkg_dir_path(cls) -> Any:
@@ -168,7 +170,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """The data contract: stock TFDS features only."""
-        return self.dataset_info_from_configs(
+        config = self.builder_config
+        info = self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(
@@ -176,20 +179,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                         encoding_format="jpeg",
                         doc="The original JPEG.",
                     ),
-                    "segmentation_mask": tfds.features.Image(
-                        shape=(None, None, 1),
-                        encoding_format="png",
-                        use_colormap=True,
-                        doc="0 background, 1 foreground, 255 ignored.",
-                    ),
+                    "segmentation_mask": _mask_feature(config.class_names),
                     "image/id": tfds.features.Scalar(np.int64, doc="COCO image id."),
                     "image/filename": tfds.features.Text(doc="COCO file name."),
+                    **(_attribution_features() if config.attribution else {}),
+                    **(_instance_features() if config.instances else {}),
                 }
             ),
             supervised_keys=("image", "segmentation_mask"),
-            metadata=tfds.core.MetadataDict(choice=self.builder_config.as_json()),
+            metadata=tfds.core.MetadataDict(choice=config.as_json()),
             homepage="https://cocodataset.org",
         )
+        if config.class_names:
+            labels = [f"{label} {name}" for label, name in enumerate(config.classes, 1)]
+            info.as_proto.description += (
+                f"\nHere each class has a label of its own: {', '.join(labels)}."
+            )
+        return info
 
     def download_and_prepare(
         self,
@@ -287,6 +293,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             selection = self._select(coco, coco_split)
             images = [record.image for record in selection.records]
             self._counts[split] = selection.omitted
+            self._licenses[split] = msgspec.to_builtins(selection.licenses)
             splits[split] = self._generate_examples(
                 split, selection.records, coco.source(coco_split, images)
             )
@@ -308,8 +315,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if self._manual_dir:
             return CocoFolder(self._manual_dir)
         config = self.builder_config
-        names = [*config.categories, *config.negatives_like]
-        find_categories(names, CATEGORIES, origin="COCO")
+        find_labels(config.classes, CATEGORIES, origin="COCO")
+        find_categories(config.negatives_like, CATEGORIES, origin="COCO")
         self._download = CocoDownload(
             download_dir,
             config.base_url,
@@ -370,8 +377,55 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["counts"] = {
             split: counts.as_json() for split, counts in self._counts.items()
         }
+        if self.builder_config.attribution:
+            self.info.metadata["licenses"] = self._licenses
 
     def _post_download_and_prepare_hook(self) -> None:
         """Says what was built and what was left out."""
         for split, counts in self._counts.items():
             print(counts.report(split))
+
+
+def _mask_feature(class_names: Sequence[str]) -> tfds.features.Image:
+    """The mask as a stock feature, which knows the classes' names if there are any."""
+    if not class_names:
+        return tfds.features.Image(
+            shape=(None, None, 1),
+            encoding_format="png",
+            use_colormap=True,
+            doc="0 background, 1 foreground, 255 ignored.",
+        )
+    feature = tfds.features.LabeledImage(
+        labels=[BACKGROUND_NAME, *class_names],
+        shape=(None, None, 1),
+        encoding_format="png",
+        doc="0 background, labels from 1 by `names`, 255 ignored.",
+    )
+    # TFDS refuses other names on disk, which may be about to be overwritten. Whether
+    # they are those of this choice is for `_check_choice` to tell.
+    feature.load_metadata = _keep_names
+    return feature
+
+
+def _attribution_features() -> dict[str, Any]:
+    return {
+        "image/license": tfds.features.Scalar(
+            np.int64, doc="Number of the licence, by `licenses` of the info; 0 if none."
+        ),
+        "image/flickr_url": tfds.features.Text(doc="Address at Flickr, or nothing."),
+    }
+
+
+def _instance_features() -> dict[str, Any]:
+    return {
+        "instance_map": tfds.features.Image(
+            shape=(None, None, 1),
+            dtype=np.uint16,
+            encoding_format="png",
+            doc="Number of the single instance, from 1 in each image; 0 where none is.",
+        )
+    }
+
+
+def _keep_names(*_: Any, **__: Any) -> None:
+    pass

@@ -12,6 +12,32 @@ _NAMED = 10
 
 
 @dataclasses.dataclass
+class ClassCounts:
+    """Of one class; two of them add up.
+
+    Attributes:
+      images: That show it.
+      instances: Single ones, drawn with its label.
+      crowds: Crowd regions, whatever became of them.
+      pixels: With its label.
+    """
+
+    images: int = 0
+    instances: int = 0
+    crowds: int = 0
+    pixels: int = 0
+
+    def __add__(self, other: ClassCounts) -> ClassCounts:
+        """The sum, field by field."""
+        return ClassCounts(
+            **{
+                each.name: getattr(self, each.name) + getattr(other, each.name)
+                for each in dataclasses.fields(self)
+            }
+        )
+
+
+@dataclasses.dataclass
 class Counts:
     """Sums over images; two of them add up.
 
@@ -24,13 +50,14 @@ class Counts:
       crowds: Crowd regions of the categories, whatever became of them.
       too_small: Instances under `min_area`, drawn as ignored.
       pixels: Of all masks.
-      foreground: Pixels of 1.
+      foreground: Pixels of 1, or of any class.
       ignored: Pixels of 255.
       unseen: Ids of annotations that cover no pixel of their image.
       turned: Ids of images whose EXIF data asks viewers to turn or mirror them. COCO's
         sizes and outlines are those of the stored pixels, and so are these masks.
       left_out: Images not taken, by reason.
       invalid: What `on_invalid` "omit" left out: image id (or None) and fault.
+      classes: By name, in the order of their labels; none where there is one label.
     """
 
     images: int = 0
@@ -46,14 +73,22 @@ class Counts:
     turned: list[int] = dataclasses.field(default_factory=list)
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
     invalid: list[tuple[int | None, str]] = dataclasses.field(default_factory=list)
+    classes: dict[str, ClassCounts] = dataclasses.field(default_factory=dict)
 
     def __add__(self, other: Counts) -> Counts:
         """The sum, field by field."""
+        none = ClassCounts()
+        classes = {
+            name: self.classes.get(name, none) + other.classes.get(name, none)
+            for name in {**self.classes, **other.classes}
+        }
         return Counts(
             **{
                 each.name: getattr(self, each.name) + getattr(other, each.name)
                 for each in dataclasses.fields(self)
-            }
+                if each.name != "classes"
+            },
+            classes=classes,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -64,6 +99,8 @@ class Counts:
         record["left_out"] = dict(sorted(self.left_out.items()))
         by_id = sorted(self.invalid, key=lambda each: (each[0] or 0, each[1]))
         record["invalid"] = [{"image": image, "fault": text} for image, text in by_id]
+        if not self.classes:  # As before there were any.
+            del record["classes"]
         return record
 
     @classmethod
@@ -71,7 +108,18 @@ class Counts:
         """The inverse of `as_json`."""
         invalid = [(each["image"], each["fault"]) for each in record["invalid"]]
         left_out = Counter(record["left_out"])
-        return cls(**{**record, "left_out": left_out, "invalid": invalid})
+        classes = {
+            name: ClassCounts(**counts)
+            for name, counts in record.get("classes", {}).items()
+        }
+        return cls(
+            **{
+                **record,
+                "left_out": left_out,
+                "invalid": invalid,
+                "classes": classes,
+            }
+        )
 
     def check_something_is_left(self) -> None:
         """Raises CocoDataError if no image was written."""
@@ -90,6 +138,11 @@ class Counts:
             f" {self.instances:,} instances, {self.crowds:,} crowds;"
             f" {self.foreground * share:.2f}% of the pixels foreground,"
             f" {self.ignored * share:.2f}% ignored"
+        ]
+        lines += [
+            f"  {name}: {some.images:,} images, {some.instances:,} instances,"
+            f" {some.crowds:,} crowds; {some.pixels * share:.2f}% of the pixels"
+            for name, some in self.classes.items()
         ]
         if self.negatives_lacking:
             lines.append(

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from coco_cats_tfds.annotations import ImageRecord
+from coco_cats_tfds.annotations import Image, ImageRecord
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.counts import ClassCounts, Counts
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.jpeg import check_jpeg
-from coco_cats_tfds.masks import FOREGROUND, IGNORE, Mask, draw_mask
+from coco_cats_tfds.masks import IGNORE, Drawing, InstanceMap, Mask, draw_mask
 from coco_cats_tfds.sources import Source
 
 # Examples that each worker may be ahead of the writer.
@@ -41,8 +41,8 @@ class Outcome:
     """What became of one image.
 
     Attributes:
-      example: By feature name: the JPEG's bytes, the mask as PNG, id and file name;
-        None if the image was left out.
+      example: By feature name: the JPEG's bytes, the mask as PNG, id and file name, and
+        what the choice asks for besides; None if the image was left out.
       counts: Of this image alone.
     """
 
@@ -77,13 +77,48 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
             record.annotations,
             height=image.height,
             width=image.width,
+            labels=record.labels,
             crowd=choice.crowd,
             ignored=record.ignored,
+            with_instances=choice.instances,
         )
+        attribution = _attribution(image) if choice.attribution else {}
     except CocoDataError as error:
         if choice.on_invalid == "stop":
             raise
         return Outcome(None, Counts(invalid=[(image.id, str(error))]))
+    counts = _count(record, drawing, choice)
+    counts.turned = [image.id] if turned else []
+    example = {
+        "image": jpeg,
+        "segmentation_mask": encode_png(drawing.mask),
+        "image/id": image.id,
+        "image/filename": image.file_name,
+        **attribution,
+    }
+    if drawing.instances is not None:
+        example["instance_map"] = encode_png(drawing.instances)
+    return Outcome(example, counts)
+
+
+def _attribution(image: Image) -> dict[str, Any]:
+    """Licence and address, 0 and "" where the file has none."""
+    license, url = image.license, image.flickr_url
+    is_number = type(license) is int and license.bit_length() < 64
+    for is_right, name, value in (
+        (license is None or is_number, "license", license),
+        (url is None or isinstance(url, str), "flickr_url", url),
+    ):
+        if not is_right:
+            raise CocoDataError(
+                f"Image {image.id} has a {name} that cannot be recorded, {value!r}."
+                " Correct it in the instances file, or build without `attribution`."
+            )
+    return {"image/license": license or 0, "image/flickr_url": url or ""}
+
+
+def _count(record: ImageRecord, drawing: Drawing, choice: Choice) -> Counts:
+    ignored = np.count_nonzero(drawing.mask == IGNORE)
     crowds = sum(each.iscrowd for each in record.annotations)
     counts = Counts(
         images=1,
@@ -92,18 +127,24 @@ def make_example(record: ImageRecord, source: Source, choice: Choice) -> Outcome
         crowds=crowds,
         too_small=len(record.ignored),
         pixels=drawing.mask.size,
-        foreground=int(np.count_nonzero(drawing.mask == FOREGROUND)),
-        ignored=int(np.count_nonzero(drawing.mask == IGNORE)),
+        foreground=int(np.count_nonzero(drawing.mask) - ignored),
+        ignored=int(ignored),
         unseen=list(drawing.unseen),
-        turned=[image.id] if turned else [],
     )
-    example = {
-        "image": jpeg,
-        "segmentation_mask": encode_png(drawing.mask),
-        "image/id": image.id,
-        "image/filename": image.file_name,
-    }
-    return Outcome(example, counts)
+    for label, name in enumerate(choice.class_names, start=1):
+        shown = [
+            each
+            for each in record.annotations
+            if record.labels[each.category_id] == label
+        ]
+        crowds = sum(each.iscrowd for each in shown)
+        counts.classes[name] = ClassCounts(
+            images=bool(shown),
+            instances=len(shown) - crowds,
+            crowds=crowds,
+            pixels=int(np.count_nonzero(drawing.mask == label)),
+        )
+    return counts
 
 
 def make_examples(
@@ -138,7 +179,7 @@ def make_examples(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def encode_png(mask: Mask) -> bytes:
+def encode_png(mask: Mask | InstanceMap) -> bytes:
     """A mask [height, width, 1] as a greyscale PNG, whose values are the mask's."""
     stream = io.BytesIO()
     PIL.Image.fromarray(mask[..., 0]).save(stream, "PNG")

@@ -1,8 +1,8 @@
 """From COCO segmentations to one mask: polygons, uncompressed and compressed RLE.
 
 ```python
-drawing = draw_mask(record.annotations, height=480, width=640)
-drawing.mask  # uint8 [480, 640, 1] of 0, 1 and 255
+drawing = draw_mask(record.annotations, height=480, width=640, labels={17: 1, 18: 2})
+drawing.mask  # uint8 [480, 640, 1] of 0, 1 and 2, and 255
 ```
 
 pycocotools draws; this module checks first, because pycocotools trusts its input (a
@@ -12,8 +12,9 @@ polygon of two points is taken for a box, an RLE that overruns writes past its b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -34,8 +35,10 @@ CROWD_RULES: tuple[str, ...] = get_args(CrowdRule)
 # these bound its time and memory. The longest outline in COCO is far below.
 _FARTHEST_COORDINATE = 100_000.0
 _LONGEST_OUTLINE = 10_000_000.0
+_MOST_INSTANCES = 65_535
 
 Mask = npt.NDArray[np.uint8]
+InstanceMap = npt.NDArray[np.uint16]
 _Encoded = dict[str, Any]
 """A compressed RLE as pycocotools has it: `{"size": [h, w], "counts": bytes}`."""
 
@@ -53,12 +56,23 @@ class Drawing:
     """A mask and what was noticed while drawing it.
 
     Attributes:
-      mask: uint8 [height, width, 1]: 0 background, 1 foreground, 255 ignored.
+      mask: uint8 [height, width, 1]: 0 background, labels from 1, 255 ignored.
       unseen: Ids of annotations that cover no pixel, e.g. outside the image.
+      instances: uint16 [height, width, 1]: on each pixel the number of the single
+        instance that the mask shows there, 0 where none; None if not asked for.
     """
 
     mask: Mask
     unseen: tuple[int, ...]
+    instances: InstanceMap | None = None
+
+
+class _Layer(NamedTuple):
+    """What is painted at once: a value, where, and on how many pixels."""
+
+    value: int
+    encoded: _Encoded
+    pixels: int
 
 
 def draw_mask(
@@ -66,42 +80,74 @@ def draw_mask(
     *,
     height: int,
     width: int,
+    labels: Mapping[int, int] | None = None,
     crowd: CrowdRule = "ignore",
     ignored: Iterable[Annotation] = (),
+    with_instances: bool = False,
 ) -> Drawing:
-    """Draws the union of all annotations of one image.
+    """Draws all annotations of one image.
+
+    Where single instances of two labels overlap, the one of fewer pixels is on top; of
+    the same number, that which comes later.
 
     Args:
       annotations: The instances and crowds to draw.
       height: Of the image, in pixels.
       width: Of the image, in pixels.
+      labels: By category id, 1 to 254; 1 for all if None.
       crowd: What becomes of crowd regions where no single instance covers them:
-        "ignore" marks them 255, "foreground" 1, "background" 0.
-      ignored: Marked 255 where none of `annotations` is foreground.
+        "ignore" marks them 255, "foreground" with their label, "background" 0.
+      ignored: Marked 255 where none of `annotations` is drawn.
+      with_instances: Number the single instances too: 1, 2, ... in the order of
+        `annotations`.
 
     Raises:
-      CocoDataError: A segmentation does not decode; the text names the annotation.
+      CocoDataError: A segmentation does not decode; the text names the annotation. Or
+        there are more instances than 16 bits can number.
     """
-    layers: dict[str, list[_Encoded]] = {
-        "ignore": [],
-        "foreground": [],
-        "background": [],
-    }
+    below: list[_Layer] = []
+    crowds: list[_Layer] = []
+    singles: list[_Layer] = []
+    places = {"ignore": below, "foreground": crowds, "background": []}
     unseen = []
-    for annotation, layer in [
-        *((each, crowd if each.iscrowd else "foreground") for each in annotations),
-        *((each, "ignore") for each in ignored),
+    for annotation, layers in [
+        *((each, places[crowd] if each.iscrowd else singles) for each in annotations),
+        *((each, below) for each in ignored),
     ]:
         encoded = encode_segmentation(annotation, height=height, width=width)
-        layers[layer].append(encoded)
-        if not coco_mask.area(encoded):
+        label = FOREGROUND if labels is None else labels[annotation.category_id]
+        value = IGNORE if layers is below else label
+        layers.append(_Layer(value, encoded, int(coco_mask.area(encoded))))
+        if not layers[-1].pixels:
             unseen.append(annotation.id)
     mask = np.full((height, width), BACKGROUND, np.uint8)
-    # Foreground last: single instances win over what is ignored around them.
-    for layer, value in (("ignore", IGNORE), ("foreground", FOREGROUND)):
-        if layers[layer]:
-            mask[coco_mask.decode(coco_mask.merge(layers[layer])) != 0] = value
-    return Drawing(mask[..., np.newaxis], tuple(unseen))
+    # Single instances last: they win over what is ignored around them.
+    for value, run in itertools.groupby(
+        [*below, *_by_size(crowds), *_by_size(singles)], key=lambda layer: layer.value
+    ):
+        merged = coco_mask.merge([layer.encoded for layer in run])
+        mask[coco_mask.decode(merged) != 0] = value
+    numbers = _number(singles, height, width) if with_instances else None
+    return Drawing(mask[..., np.newaxis], tuple(unseen), numbers)
+
+
+def _by_size(layers: Iterable[_Layer]) -> list[_Layer]:
+    """As they are painted: the larger first."""
+    return sorted(layers, key=lambda layer: -layer.pixels)
+
+
+def _number(singles: list[_Layer], height: int, width: int) -> InstanceMap:
+    """The map of single instances, counted from 1 in their order."""
+    if len(singles) > _MOST_INSTANCES:
+        raise CocoDataError(
+            f"An image has {len(singles)} instances, and 16 bits number"
+            f" {_MOST_INSTANCES}. Build without `instances`."
+        )
+    numbers = np.zeros((height, width, 1), np.uint16)
+    numbered = [each._replace(value=i) for i, each in enumerate(singles, start=1)]
+    for each in _by_size(numbered):
+        numbers[coco_mask.decode(each.encoded) != 0] = each.value
+    return numbers
 
 
 def decode_segmentation(

@@ -16,7 +16,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.masks import Mask
+from coco_cats_tfds.masks import InstanceMap, Mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,13 @@ class PlainRecord:
       image: The entry of `images`.
       annotations: To be drawn.
       ignored: To be drawn as ignored pixels.
+      labels: What to draw a category with, by its id.
     """
 
     image: dict[str, Any]
     annotations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     ignored: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    labels: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
 class PlainCoco:
@@ -46,16 +48,26 @@ class PlainCoco:
 
     def select(self, choice: Choice) -> dict[int, PlainRecord]:
         """The images that a choice takes, by id."""
-        coco, wanted = self._coco, self._category_ids(choice.categories)
+        coco = self._coco
+        labels = {
+            id: label
+            for label, names in enumerate(choice.classes.values(), start=1)
+            for id in self._category_ids(names)
+        }
+        licenses = [
+            each["id"]
+            for each in coco.dataset.get("licenses", [])
+            if each["id"] in choice.licenses or each.get("name") in choice.licenses
+        ]
         images = {
             id: image
             for id, image in coco.imgs.items()
-            if not choice.licenses or image.get("license") in choice.licenses
+            if not choice.licenses or image.get("license") in licenses
         }
-        showing = self._images_with(wanted)
+        showing = self._images_with(set(labels))
         positives = {}
         for id in sorted(showing & images.keys()):
-            record = self._record(images[id], wanted, choice)
+            record = self._record(images[id], labels, choice)
             singles = [each for each in record.annotations if not each.get("iscrowd")]
             if singles or (record.annotations and choice.crowd != "background"):
                 positives[id] = record
@@ -71,30 +83,48 @@ class PlainCoco:
         return positives | {id: PlainRecord(images[id]) for id in order}
 
     def draw(self, record: PlainRecord, choice: Choice) -> Mask:
-        """The mask that an image should have, the slow way.
+        """The mask that an image should have, the slow way: smaller ones last.
 
         Returns:
           uint8 [height, width, 1].
         """
         size = int(record.image["height"]), int(record.image["width"])
         mask = np.zeros(size, np.uint8)
-        crowds = {"ignore": 255, "foreground": 1, "background": None}[choice.crowd]
-        for some, value, is_crowd in (
-            (record.ignored, 255, False),
-            (record.annotations, crowds, True),
-            (record.annotations, 1, False),
-        ):
-            for each in some:
-                if bool(each.get("iscrowd")) == is_crowd and value is not None:
-                    mask[self._coco.annToMask(each) == 1] = value
+        for each in record.ignored:
+            mask[self._coco.annToMask(each) == 1] = 255
+        for is_crowd in (True, False):
+            drawn = [
+                (self._coco.annToMask(each) == 1, record.labels[each["category_id"]])
+                for each in record.annotations
+                if bool(each.get("iscrowd")) == is_crowd
+            ]
+            for where, label in sorted(drawn, key=lambda each: -each[0].sum()):
+                if not is_crowd or choice.crowd == "foreground":
+                    mask[where] = label
+                elif choice.crowd == "ignore":
+                    mask[where] = 255
         return mask[..., np.newaxis]
 
+    def number(self, record: PlainRecord) -> InstanceMap:
+        """The map of instances that an image should have: smaller ones last.
+
+        Returns:
+          uint16 [height, width, 1].
+        """
+        size = int(record.image["height"]), int(record.image["width"])
+        numbers = np.zeros(size, np.uint16)
+        singles = [each for each in record.annotations if not each.get("iscrowd")]
+        areas = [self._coco.annToMask(each) == 1 for each in singles]
+        for index in sorted(range(len(areas)), key=lambda index: -areas[index].sum()):
+            numbers[areas[index]] = index + 1
+        return numbers[..., np.newaxis]
+
     def _record(
-        self, image: dict[str, Any], wanted: set[int], choice: Choice
+        self, image: dict[str, Any], labels: dict[int, int], choice: Choice
     ) -> PlainRecord:
-        record = PlainRecord(image)
+        record = PlainRecord(image, labels=labels)
         for each in self._coco.imgToAnns[image["id"]]:
-            if each["category_id"] in wanted:
+            if each["category_id"] in labels:
                 fits = each.get("iscrowd") or self._area(each) >= choice.min_area
                 (record.annotations if fits else record.ignored).append(each)
         return record

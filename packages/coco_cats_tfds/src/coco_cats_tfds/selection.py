@@ -15,9 +15,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from coco_cats_tfds.annotations import Annotation, Image, ImageRecord, InstancesIndex
+from coco_cats_tfds.annotations import (
+    Annotation,
+    Image,
+    ImageRecord,
+    InstancesIndex,
+    License,
+)
 from coco_cats_tfds.choice import Choice
-from coco_cats_tfds.counts import Counts
+from coco_cats_tfds.counts import ClassCounts, Counts
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.masks import count_pixels
 
@@ -29,10 +35,12 @@ class Selection:
     Attributes:
       records: One an image, by ascending id.
       omitted: Counts of what was left out.
+      licenses: What the numbers of licences stand for, if the choice records them.
     """
 
     records: list[ImageRecord]
     omitted: Counts
+    licenses: Sequence[License] = ()
 
 
 def select(index: InstancesIndex, choice: Choice) -> Selection:
@@ -47,11 +55,11 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
         image or has no category of the file, or an image has no licence where some are
         asked for (with `on_invalid` "omit" these are counted instead).
     """
-    index.check_licenses(choice.licenses)
-    wanted = index.category_ids(choice.categories)
+    numbers = index.license_numbers(choice.licenses)
+    labels = index.labels(choice.classes)
     like = index.category_ids(choice.negatives_like)
-    counts = Counts()
-    showing = index.by_image(wanted)
+    counts = Counts(classes={name: ClassCounts() for name in choice.class_names})
+    showing = index.by_image(labels)
     doubtful = set()
     for stray, fault in _strays(index, showing):
         doubtful.add(stray.image_id)
@@ -62,12 +70,12 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
             )
         counts.invalid.append((None, fault))
 
-    images = _licensed(index, choice, showing, counts)
+    images = _licensed(index, choice, numbers, showing, counts)
     records = []
     for image_id, shown in showing.items():
         if image_id not in images:
             continue  # Counted among the strays, or by its licence.
-        record = _split_by_area(images[image_id], shown, choice)
+        record = _split_by_area(images[image_id], shown, choice, labels)
         if reason := _reason_to_leave_out(record, choice):
             counts.left_out[reason] += 1
         else:
@@ -84,7 +92,8 @@ def select(index: InstancesIndex, choice: Choice) -> Selection:
     if unasked := len(others) - found:
         counts.left_out["show none of the categories"] = unasked
     records.sort(key=lambda record: record.image.id)
-    return Selection([_detached(record) for record in records], counts)
+    licenses = index.licenses() if choice.attribution else []
+    return Selection([_detached(record) for record in records], counts, licenses)
 
 
 def _strays(
@@ -111,7 +120,11 @@ def _strays(
 
 
 def _licensed(
-    index: InstancesIndex, choice: Choice, showing: Collection[int], counts: Counts
+    index: InstancesIndex,
+    choice: Choice,
+    numbers: Collection[int],
+    showing: Collection[int],
+    counts: Counts,
 ) -> dict[int, Image]:
     """The images with a licence that was asked for; counts the others."""
     if not choice.licenses:
@@ -119,7 +132,7 @@ def _licensed(
     found = {}
     for image in index.images.values():
         is_wanted = image.id in showing or choice.negatives > 0
-        if type(image.license) is int and image.license in choice.licenses:
+        if type(image.license) is int and image.license in numbers:
             found[image.id] = image
         elif type(image.license) is int or not is_wanted:
             counts.left_out["have none of the licences"] += 1
@@ -136,17 +149,20 @@ def _licensed(
 
 
 def _split_by_area(
-    image: Image, annotations: list[Annotation], choice: Choice
+    image: Image,
+    annotations: list[Annotation],
+    choice: Choice,
+    labels: Mapping[int, int],
 ) -> ImageRecord:
     """Instances under `min_area` are to be ignored; the rest is drawn."""
     if not choice.min_area:
-        return ImageRecord(image, tuple(annotations))
+        return ImageRecord(image, tuple(annotations), labels=labels)
     large: list[Annotation] = []
     small: list[Annotation] = []
     for annotation in annotations:
         fits = annotation.iscrowd or _area(annotation, image) >= choice.min_area
         (large if fits else small).append(annotation)
-    return ImageRecord(image, tuple(large), tuple(small))
+    return ImageRecord(image, tuple(large), tuple(small), labels)
 
 
 def _area(annotation: Annotation, image: Image) -> float:

@@ -17,6 +17,7 @@ from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.inputs import CocoInputs
 from coco_cats_tfds.jpeg import check_jpeg
+from coco_cats_tfds.masks import InstanceMap
 from coco_cats_tfds.plainly import PlainCoco, PlainRecord
 from coco_cats_tfds.sources import Source
 
@@ -56,6 +57,11 @@ def verify_split(
     for omitted, _ in built.counts[split].invalid:
         if omitted is not None:
             expected.pop(omitted, None)
+    if built.class_names != built.choice.class_names:
+        verdict.faults.append(
+            f"the labels are named {list(built.class_names)}, not"
+            f" {list(built.choice.class_names)}"
+        )
     source = coco.source(coco_split, map(_image, expected.values()))
     seen = set()
     examples = built.examples(split)
@@ -113,8 +119,19 @@ def _compare(
         verdict.images += 1
     except CocoDataError as error:
         verdict.faults.append(str(error))
+    license, url = None, None
+    if choice.attribution:
+        license = record.image.get("license") or 0
+        url = record.image.get("flickr_url") or ""
+    for what, there, wanted in (
+        ("licence", example.license, license),
+        ("address", example.flickr_url, url),
+    ):
+        if there != wanted:
+            verdict.faults.append(f"the {what} of {name} is {there!r}, not {wanted!r}")
     try:
         expected = plain.draw(record, choice)
+        numbers = plain.number(record) if choice.instances else None
     except Exception as error:  # Whatever an unchecked segmentation leads to.
         verdict.faults.append(
             f"the annotations of {name} cannot be drawn ({error!r}): they are not those"
@@ -131,5 +148,13 @@ def _compare(
         verdict.faults.append(
             f"the mask of {name} differs in {wrong:,} pixels; its values are {values}"
         )
+    elif _differ(example.instances, numbers):
+        verdict.faults.append(f"the map of instances of {name} differs")
     else:
         verdict.masks += 1
+
+
+def _differ(found: InstanceMap | None, expected: InstanceMap | None) -> bool:
+    if found is None or expected is None:
+        return found is not expected
+    return not np.array_equal(found, expected)

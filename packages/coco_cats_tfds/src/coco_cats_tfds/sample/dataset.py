@@ -19,6 +19,10 @@ training split shows a group of cats annotated as a crowd, with an uncompressed 
 The splits share no background picture. Nothing is downloaded.
 
 What else the backgrounds show (a person, a motorcycle, a cup) is not annotated.
+
+With `cups=True` more than half of the pictures also show a cup (of scikit-image's
+`coffee.png`, CC0, which is then no background), annotated as COCO's category "cup": a
+second class.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from coco_cats_tfds.categories import CAT_ID, CATEGORIES
+from coco_cats_tfds.categories import CAT_ID, CATEGORIES, CUP_ID
 from coco_cats_tfds.sample import scenes
 from coco_cats_tfds.sample.polygons import Polygon
 from coco_cats_tfds.sample.scenes import Backgrounds, Scene, SceneKind
@@ -54,6 +58,10 @@ _INFO = {
     "description": "Chelsea the cat on pictures from scikit-image, in COCO's layout",
     "url": "https://scikit-image.org/docs/stable/api/skimage.data.html",
     "version": "1.0",
+}
+_INFO_WITH_CUPS = _INFO | {
+    "description": "Chelsea the cat and a cup on pictures from scikit-image, in COCO's"
+    " layout"
 }
 _LICENSES = [
     {
@@ -84,6 +92,7 @@ def write_sample(
     seed: int = 0,
     train: int = 64,
     validation: int = 16,
+    cups: bool = False,
 ) -> None:
     """Writes the sample data set; the same arguments give the same bytes.
 
@@ -95,6 +104,7 @@ def write_sample(
       seed: 0 or above. Another seed gives other images.
       train: Number of training images, 5 or more.
       validation: Number of validation images, 5 or more.
+      cups: Show cups too, a second class. The images are others than without.
 
     Raises:
       ValueError: The seed is below 0, a count is below 5, or scikit-image is missing.
@@ -119,8 +129,8 @@ def write_sample(
         # A directory of its own, since the scratch directory is closed to others.
         draft = pathlib.Path(scratch) / "sample"
         (draft / "annotations").mkdir(parents=True)
-        _write_split(draft, _TRAIN, seed, train)
-        _write_split(draft, _VALIDATION, seed, validation)
+        _write_split(draft, _TRAIN, seed, train, cups)
+        _write_split(draft, _VALIDATION, seed, validation, cups)
         _refuse_occupied(target)
         if target.exists():
             target.rmdir()
@@ -137,7 +147,9 @@ def _refuse_occupied(target: pathlib.Path) -> None:
         )
 
 
-def _write_split(draft: pathlib.Path, split: _Split, seed: int, count: int) -> None:
+def _write_split(
+    draft: pathlib.Path, split: _Split, seed: int, count: int, cups: bool
+) -> None:
     """Writes the images and the instances file of one split."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -146,7 +158,7 @@ def _write_split(draft: pathlib.Path, split: _Split, seed: int, count: int) -> N
     first_id = split.number * _IDS_PER_SPLIT + 1
     for index, kind in enumerate(_plan_kinds(count, split)):
         rng = np.random.default_rng([seed, split.number, index])
-        scene = scenes.draw_scene(rng, split.backgrounds, kind)
+        scene = scenes.draw_scene(rng, split.backgrounds, kind, with_cups=cups)
         image = _image_entry(first_id + index, scene)
         Image.fromarray(scene.pixels).save(
             folder / image["file_name"], "JPEG", quality=_JPEG_QUALITY
@@ -156,7 +168,7 @@ def _write_split(draft: pathlib.Path, split: _Split, seed: int, count: int) -> N
             identity = {"id": first_id + len(annotations), "image_id": image["id"]}
             annotations.append(identity | entry)
     instances = {
-        "info": _INFO,
+        "info": _INFO_WITH_CUPS if cups else _INFO,
         "licenses": _LICENSES,
         "images": images,
         "annotations": annotations,
@@ -203,27 +215,37 @@ def _image_entry(image_id: int, scene: Scene) -> dict[str, Any]:
 def _scene_annotations(scene: Scene) -> list[dict[str, Any]]:
     """Returns the entries of `annotations` for a scene, without their ids."""
     height, width, _ = scene.pixels.shape
-    entries = [_polygon_entry(parts, height, width) for parts in scene.cats]
+    entries = [
+        _polygon_entry(parts, height, width, category_id)
+        for category_id, shown in ((CAT_ID, scene.cats), (CUP_ID, scene.cups))
+        for parts in shown
+    ]
     if scene.crowd:
         entries.append(_crowd_entry(scene.crowd, height, width))
     return entries
 
 
-def _polygon_entry(parts: Sequence[Polygon], height: int, width: int) -> dict[str, Any]:
+def _polygon_entry(
+    parts: Sequence[Polygon], height: int, width: int, category_id: int
+) -> dict[str, Any]:
     segmentation = [_flat(part) for part in parts]
-    return _entry(segmentation, _encode(segmentation, height, width), crowd=False)
+    rle = _encode(segmentation, height, width)
+    return _entry(segmentation, rle, category_id, crowd=False)
 
 
 def _crowd_entry(parts: Sequence[Polygon], height: int, width: int) -> dict[str, Any]:
     rle = _encode([_flat(part) for part in parts], height, width)
     counts = _run_lengths(coco_mask.decode(rle))
-    return _entry({"counts": counts, "size": [height, width]}, rle, crowd=True)
+    segmentation = {"counts": counts, "size": [height, width]}
+    return _entry(segmentation, rle, CAT_ID, crowd=True)
 
 
-def _entry(segmentation: object, rle: Any, *, crowd: bool) -> dict[str, Any]:
+def _entry(
+    segmentation: object, rle: Any, category_id: int, *, crowd: bool
+) -> dict[str, Any]:
     """Returns an entry whose area and box are those of the rasterised mask."""
     return {
-        "category_id": CAT_ID,
+        "category_id": category_id,
         "segmentation": segmentation,
         "area": float(coco_mask.area(rle)),
         "bbox": [float(value) for value in coco_mask.toBbox(rle)],

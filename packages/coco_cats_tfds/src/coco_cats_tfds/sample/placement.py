@@ -1,8 +1,9 @@
-"""Where cats and bars lie in a picture: random places that meet conditions.
+"""Where cats, cups and bars lie in a picture: random places that meet conditions.
 
 ```python
 group = place_group(rng, size=(320, 240))
 cats = place_cats(rng, size=(320, 240), avoid=group)
+cup = place_cup(rng, size=(320, 240), avoid=group + cats)
 bar = draw_bar(rng, size=(320, 240), cat=cats[0].parts)
 ```
 
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coco_cats_tfds.sample import pictures
+from coco_cats_tfds.sample import cup_outline, pictures
 from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_SIZE
 from coco_cats_tfds.sample.pictures import Size
 from coco_cats_tfds.sample.polygons import (
@@ -33,14 +34,15 @@ from coco_cats_tfds.sample.polygons import (
 )
 
 _OUTLINE: Polygon = np.array(OUTLINE, dtype=np.float64)
+_CUP: Polygon = np.array(cup_outline.OUTLINE, dtype=np.float64)
 _TRIES = 200
 _LEAST_VISIBLE = 0.5
-"""Share of a cat's area that must lie inside the picture."""
+"""Share of a cat's or cup's area that must lie inside the picture."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Cat:
-    """A cat in its place.
+class Cutout:
+    """A cat or cup in its place.
 
     Attributes:
       pose: Map from the photograph to the picture.
@@ -54,8 +56,8 @@ class Cat:
 
 
 def place_cats(
-    rng: np.random.Generator, size: Size, avoid: Sequence[Cat] = ()
-) -> list[Cat]:
+    rng: np.random.Generator, size: Size, avoid: Sequence[Cutout] = ()
+) -> list[Cutout]:
     """Returns cats in their places: mostly one, sometimes two that may overlap.
 
     Args:
@@ -78,11 +80,11 @@ def place_cats(
     return [first] if second is None else [first, second]
 
 
-def place_group(rng: np.random.Generator, size: Size) -> list[Cat]:
+def place_group(rng: np.random.Generator, size: Size) -> list[Cutout]:
     """Returns a group of small cats, close together and partly overlapping."""
     side = min(size)
     centre = np.array(size) * (0.5, 0.5) + rng.uniform(-0.2, 0.2, 2) * size
-    group: list[Cat] = []
+    group: list[Cutout] = []
     for _ in range(int(rng.integers(6, 9))):
         near = (centre + rng.uniform(-0.2, 0.2, 2) * side, 0.1 * side)
         share = 0.24 * side / size[1]
@@ -92,14 +94,40 @@ def place_group(rng: np.random.Generator, size: Size) -> list[Cat]:
     return group
 
 
+def place_cup(
+    rng: np.random.Generator, size: Size, avoid: Sequence[Cutout]
+) -> Cutout | None:
+    """Returns a cup that overlaps nothing; None where there is no room for it.
+
+    Args:
+      rng: The source of all randomness.
+      size: The picture's size.
+      avoid: What is there already.
+    """
+    low, high = _CUP.min(axis=0), _CUP.max(axis=0)
+    middle, height = (low + high) / 2, high[1] - low[1]
+    for _ in range(_TRIES):
+        target = rng.uniform(0.1, 0.9, 2) * size
+        pose = Affine.similarity(
+            scale=float(rng.uniform(0.15, 0.45) * size[1] / height),
+            angle=math.radians(float(rng.uniform(-15.0, 15.0))),
+            mirror=bool(rng.random() < 0.5),
+            pivot=(float(middle[0]), float(middle[1])),
+            target=(float(target[0]), float(target[1])),
+        )
+        if cup := _lay(pose, _CUP, size, avoid, 0.0):
+            return cup
+    return None
+
+
 def _place_cat(
     rng: np.random.Generator,
     size: Size,
     shares: tuple[float, float],
-    placed: Sequence[Cat],
+    placed: Sequence[Cutout],
     most_overlap: float,
     near: tuple[npt.NDArray[np.float64], float] | None = None,
-) -> Cat | None:
+) -> Cutout | None:
     """Tries places until enough of the cat is visible and little of it overlaps.
 
     Args:
@@ -115,12 +143,25 @@ def _place_cat(
     """
     for _ in range(_TRIES):
         pose = _draw_pose(rng, size, shares, near)
-        outline = pose.apply(_OUTLINE)
-        parts = tuple(clip_to_rectangle(outline, *size))
-        if sum(map(area, parts)) < _LEAST_VISIBLE * area(outline):
-            continue
-        if all(_overlap(outline, c.outline, size) <= most_overlap for c in placed):
-            return Cat(pose, outline, parts)
+        if cat := _lay(pose, _OUTLINE, size, placed, most_overlap):
+            return cat
+    return None
+
+
+def _lay(
+    pose: Affine,
+    points: Polygon,
+    size: Size,
+    placed: Sequence[Cutout],
+    most_overlap: float,
+) -> Cutout | None:
+    """Returns the cut-out in this pose; None if little of it shows or much overlaps."""
+    outline = pose.apply(points)
+    parts = tuple(clip_to_rectangle(outline, *size))
+    if sum(map(area, parts)) < _LEAST_VISIBLE * area(outline):
+        return None
+    if all(_overlap(outline, each.outline, size) <= most_overlap for each in placed):
+        return Cutout(pose, outline, parts)
     return None
 
 

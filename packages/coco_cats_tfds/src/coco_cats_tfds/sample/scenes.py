@@ -1,4 +1,4 @@
-"""Random pictures of Chelsea the cat in front of other pictures.
+"""Random pictures of Chelsea the cat, and of a cup, in front of other pictures.
 
 ```python
 rng = np.random.default_rng([seed, split, index])
@@ -8,9 +8,9 @@ scene.cats[0]  # the polygons of what is visible of the first cat
 ```
 
 Everything that is drawn comes out of `rng`, in an order that never depends on another
-picture. Things that are no cats (ellipses, rectangles, blobs, bars of another texture)
-are pasted in the same way as the cats, so a pasted edge alone does not give a cat away.
-Only a bar ever hides a part of a cat, apart from another cat.
+picture. Things that are neither (ellipses, rectangles, blobs, bars of another texture)
+are pasted in the same way, so a pasted edge alone does not give a cat away. Only a bar
+ever hides a part of a cat, apart from another cat, and only a bar a part of a cup.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from coco_cats_tfds.sample import pictures, placement
-from coco_cats_tfds.sample.chelsea_outline import PHOTO_NAME
+from coco_cats_tfds.sample import chelsea_outline, cup_outline, pictures, placement
 from coco_cats_tfds.sample.pictures import Layer, Light, Size
-from coco_cats_tfds.sample.placement import Cat
+from coco_cats_tfds.sample.placement import Cutout
 from coco_cats_tfds.sample.polygons import Affine, Polygon, cut_out_bar
 
 SceneKind = Literal["empty", "plain", "bar", "crowd"]
@@ -38,6 +37,11 @@ class Backgrounds:
 
     photographs: tuple[str, ...]
     textures: tuple[str, ...]
+
+    def without(self, name: str) -> Backgrounds:
+        """All of them but one."""
+        kept = tuple(each for each in self.photographs if each != name)
+        return dataclasses.replace(self, photographs=kept)
 
 
 TRAIN = Backgrounds(
@@ -71,19 +75,25 @@ class Scene:
 
     Attributes:
       pixels: uint8 [height, width, 3].
-      backdrop: The same picture before cats and bars were laid over it.
+      backdrop: The same picture before cats, cups and bars were laid over it.
       cats: For each cat the polygons of its visible parts, inside the picture.
       crowd: The polygons of all cats of a group; empty where there is no group.
+      cups: As `cats`.
     """
 
     pixels: npt.NDArray[np.uint8]
     backdrop: npt.NDArray[np.uint8]
     cats: tuple[tuple[Polygon, ...], ...] = ()
     crowd: tuple[Polygon, ...] = ()
+    cups: tuple[tuple[Polygon, ...], ...] = ()
 
 
 def draw_scene(
-    rng: np.random.Generator, backgrounds: Backgrounds, kind: SceneKind
+    rng: np.random.Generator,
+    backgrounds: Backgrounds,
+    kind: SceneKind,
+    *,
+    with_cups: bool = False,
 ) -> Scene:
     """Draws one scene.
 
@@ -92,7 +102,11 @@ def draw_scene(
       backgrounds: The pictures to use.
       kind: `empty` has no cat, `plain` one or two, `bar` one or two of which a bar
         cuts the first into two or more parts, `crowd` a group and mostly one more cat.
+      with_cups: Half of the empty pictures show a cup, and of the others those where
+        there is room for it; none shows one in the background.
     """
+    if with_cups:
+        backgrounds = backgrounds.without(cup_outline.PHOTO_NAME)
     size = _draw_size(rng)
     name = str(rng.choice(backgrounds.photographs + backgrounds.textures))
     canvas = _draw_layer(rng, name, size)
@@ -104,18 +118,26 @@ def draw_scene(
     group = placement.place_group(rng, size) if kind == "crowd" else []
     cats = [] if kind == "empty" else placement.place_cats(rng, size, group)
     for cat in group + cats:
-        _paint_cat(rng, canvas, cat)
+        _paint(rng, canvas, cat, chelsea_outline.PHOTO_NAME)
+    # Of the pictures without a cat some are to show nothing at all.
+    has_cup = with_cups and (kind != "empty" or rng.random() < 0.5)
+    cup = placement.place_cup(rng, size, group + cats) if has_cup else None
+    if cup:
+        _paint(rng, canvas, cup, cup_outline.PHOTO_NAME)
+    cups = [list(cup.parts)] if cup else []
     visible = [list(cat.parts) for cat in cats]
     if kind == "bar" or (kind == "empty" and rng.random() < 0.25):
         bar = placement.draw_bar(rng, size, visible[0] if visible else None)
         layer = _draw_layer(rng, str(rng.choice(others)), size)
         pictures.blend(canvas, layer, pictures.bar_coverage(bar, size))
         visible = [cut_out_bar(parts, bar) for parts in visible]
+        cups = [parts for cup in cups if (parts := cut_out_bar(cup, bar))]
     return Scene(
         pixels=pictures.to_pixels(canvas),
         backdrop=backdrop,
         cats=tuple(tuple(parts) for parts in visible),
         crowd=tuple(part for cat in group for part in cat.parts),
+        cups=tuple(tuple(parts) for parts in cups),
     )
 
 
@@ -186,9 +208,11 @@ def _draw_unit_shape(rng: np.random.Generator) -> Polygon:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _paint_cat(rng: np.random.Generator, canvas: Layer, cat: Cat) -> None:
+def _paint(
+    rng: np.random.Generator, canvas: Layer, cutout: Cutout, photo_name: str
+) -> None:
     size = canvas.shape[1], canvas.shape[0]
-    photo = pictures.load_picture(PHOTO_NAME)
-    layer = pictures.warp(photo, cat.pose, size, blur=float(rng.uniform(0.0, 0.9)))
-    cover = pictures.coverage(cat.outline, size)
+    photo = pictures.load_picture(photo_name)
+    layer = pictures.warp(photo, cutout.pose, size, blur=float(rng.uniform(0.0, 0.9)))
+    cover = pictures.coverage(cutout.outline, size)
     pictures.blend(canvas, _draw_light(rng, 0.08).apply(layer), cover)
