@@ -442,6 +442,17 @@ def test_other_runtimes_give_the_same(tmp_path, name, config, allowed):
     assert found.of_pixels == sum(sizes)
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_what_is_converted_enlarges_as_the_model_does(interpolation):
+    """A class prior is enlarged bilinearly, a way up by repeating pixels."""
+    image = tf.keras.Input((None, None, 3))
+    enlarged = tf.keras.layers.UpSampling2D(4, interpolation=interpolation)(image)
+    model = tf.keras.Model(image, enlarged)
+    pixels = np.random.default_rng(0).uniform(size=(1, 3, 5, 3)).astype(np.float32)
+    found = formats._convertible(model)(pixels).numpy()
+    np.testing.assert_allclose(found, model(pixels).numpy(), atol=1e-6)
+
+
 @needs("onnx")
 def test_names_and_sizes_of_onnx(exported):
     import onnxruntime

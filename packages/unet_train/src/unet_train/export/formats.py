@@ -115,17 +115,17 @@ def _open_keras(path: pathlib.Path) -> Forward:
     return lambda tiles: model(tiles, training=False)
 
 
-class _Repeat(keras.layers.Layer):
-    """Repeats each pixel, by an operation that every converter knows."""
+class _Enlarge(keras.layers.Layer):
+    """Enlarges an image, by an operation that every converter knows."""
 
-    def __init__(self, factors: tuple[int, int], **options: Any) -> None:
-        super().__init__(**options)
-        self._factors = factors
+    def __init__(self, layer: keras.layers.UpSampling2D) -> None:
+        super().__init__(name=layer.name)
+        self._factors, self._method = layer.size, layer.interpolation
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
         """From [N, H, W, C]."""
         size = tf.shape(image)[1:3] * self._factors
-        return tf.image.resize(image, size, "nearest")
+        return tf.image.resize(image, size, self._method)
 
 
 def _convertible(model: keras.Model) -> keras.Model:
@@ -137,7 +137,7 @@ def _convertible(model: keras.Model) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.layers.UpSampling2D):
-            return _Repeat(layer.size, name=layer.name)
+            return _Enlarge(layer)
         return layer.__class__.from_config(layer.get_config())
 
     network = keras.models.clone_model(model, clone_function=copy)
