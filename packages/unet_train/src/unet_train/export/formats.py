@@ -19,6 +19,8 @@ import tensorflow as tf
 
 from unet_train.export.published import compress
 from unet_train.export.signatures import LogitsModule, PhotoModule
+from unet_train.export.web.page import MODEL, write_page
+from unet_train.export.web.small import halve
 from unet_train.export.whole_photo import Forward
 
 # Where TensorFlow Serving looks for the first version of a model.
@@ -37,6 +39,7 @@ class Format:
       needs: Packages that write or check it, beyond what is installed anyway.
       extra: Of `unet_train`, that installs these.
       loading: The lines that a reader loads and calls it with.
+      language: Of these lines.
     """
 
     file: str
@@ -45,6 +48,7 @@ class Format:
     needs: tuple[str, ...] = ()
     extra: str = ""
     loading: str
+    language: str = "python"
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -202,6 +206,18 @@ def _open_litert(path: pathlib.Path) -> Forward:
     return forward
 
 
+def write_web(module: PhotoModule, path: pathlib.Path, **options: Any) -> None:
+    """Writes the page around an ONNX file; options as for `write_page`."""
+    import onnx
+
+    path.mkdir(exist_ok=True)
+    _write_onnx(module, path / MODEL)
+    model = onnx.load(path / MODEL)
+    halve(model)
+    onnx.save(model, path / MODEL)
+    write_page(module, path, **options)
+
+
 TABLE = {
     "saved_model": Format(
         file="saved_model",
@@ -248,5 +264,14 @@ session = onnxruntime.InferenceSession("model.onnx")
         loading="""\
 model = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
 logits = model.get_signature_runner()(image=pixels)["output_0"]""",
+    ),
+    "web": Format(
+        file="web",
+        write=write_web,
+        open=lambda path: _open_onnx(path / MODEL),
+        needs=("tf2onnx", "onnx", "onnxruntime"),
+        extra="onnx",
+        loading="python -m http.server --directory web  # http://localhost:8000",
+        language="sh",
     ),
 }
