@@ -71,8 +71,7 @@ def export(
         the forms are compared with the network of the rounded weights.
       web_runtime: For the format web the archive or folder of `onnxruntime-web`, as for
         `read_runtime`; None to have npm fetch it.
-      web_examples: Photos that its page offers; a drawn cat if there are none and
-        `name` is "cat".
+      web_examples: Photos that its page offers, besides a drawn cat if `name` is "cat".
 
     Returns:
       How each form compares.

@@ -37,8 +37,8 @@ def write_page(
       module: What finds.
       folder: Exists and has the network, `MODEL`.
       runtime: Of `read_runtime`; None to have npm fetch it.
-      examples: Photos that a visitor may try. A cat is drawn where none are given and
-        cats are what it finds.
+      examples: Photos that a visitor may try; a drawn cat comes last where cats are
+        what it finds.
     """
     runtime = read_runtime() if runtime is None else runtime
     name = module.class_names[1]
@@ -51,8 +51,8 @@ def write_page(
     for file, content in runtime.items():
         (folder / "runtime" / file).write_bytes(content)
     (folder / "examples").mkdir()
-    if not examples and name.lower() in {"cat", "cats"}:
-        examples = [PAGE / "examples" / _DRAWN]
+    if name.lower() in {"cat", "cats"}:
+        examples = [*examples, PAGE / "examples" / _DRAWN]
     settings = {
         "name": name,
         "threshold": module.predictor.threshold,

@@ -89,6 +89,7 @@ async function add(files) {
 }
 
 async function addOne(file) {
+  begin();
   const called = file.name || "The picture";
   if (!file.size) throw new Error(`${called} is empty: 0 bytes. Choose another file.`);
   const url = URL.createObjectURL(file);
@@ -173,6 +174,7 @@ function select(photo) {
     each.thumbnail.firstChild.setAttribute("aria-current", String(each === photo));
   }
   photo.thumbnail.scrollIntoView({ block: "nearest", inline: "nearest" });
+  element("picture").style.setProperty("--aspect", photo.width / photo.height);
   element("before").src = photo.url;
   element("before").alt = `Your photo ${photo.file.name}`;
   element("before").width = photo.width;
@@ -327,5 +329,23 @@ element("examples").hidden = !settings.examples.length;
 
 element("unserved").remove();
 element("start").hidden = false;
-const device = new URLSearchParams(location.search).get("device");
-send("load", { settings, device });
+
+// In a frame of another page it loads when someone turns to it.
+
+let hasBegun = false;
+function begin() {
+  if (hasBegun) return;
+  hasBegun = true;
+  element("loaded").hidden = false;
+  announce("Loading the network…");
+  send("load", { settings, device: new URLSearchParams(location.search).get("device") });
+}
+if (window.top === window) {
+  begin();
+} else {
+  element("loaded").hidden = true;
+  announce("");
+  for (const turn of ["pointermove", "focusin", "dragenter"]) {
+    document.addEventListener(turn, begin, { once: true });
+  }
+}

@@ -1,8 +1,5 @@
 // What was found, drawn over the photo, at the size that it is shown in.
 
-const TINT = [255, 84, 30];
-const STRENGTH = 0.5;
-
 /**
  * Paints one of the views on a canvas.
  *
@@ -42,8 +39,10 @@ export function paint(canvas, picture, found, threshold, view) {
       const isEdge =
         probabilities[index - 1] < limit || probabilities[index + 1] < limit ||
         probabilities[index - width] < limit || probabilities[index + width] < limit;
-      pixels.set(isEdge ? [255, 255, 255] : TINT, at);
-      pixels[at + 3] = 255 * (isEdge ? 0.95 : STRENGTH);
+      pixels[at] = 255;
+      pixels[at + 1] = isEdge ? 255 : 84;
+      pixels[at + 2] = isEdge ? 255 : 30;
+      pixels[at + 3] = isEdge ? 240 : 128;
     }
   }
   context.putImageData(layer, 0, 0);
