@@ -383,35 +383,6 @@ def test_nothing_sticks_out(visit, address, tmp_path, scheme, width):
     assert (first < 128) == (scheme == "dark")
 
 
-def test_the_model_that_ships(runtime, visit, serve, tmp_path, capsys):
-    """From the command to the mask of the drawn cat that its page offers."""
-    archive = os.environ.get("UNET_TRAIN_WEB_RUNTIME")
-    drawn = web_page.PAGE / "examples" / web_page._DRAWN
-    model, output = ROOT / "models" / "cats", tmp_path / "out"
-    arguments = [f"--model={model}", f"--output={output}", "--name=cat"]
-    arguments += [f"--web_runtime={archive}"] if archive else []
-    arguments += ["--formats", "web", "--photos", str(drawn)]
-    assert main(["export", *arguments]) == 0
-    assert f"{output}/web: probabilities within" in capsys.readouterr().out
-    card = (output / "README.md").read_text()
-    assert "`web`: a page for people" in card
-    assert "```sh\npython -m http.server --directory web" in card
-    assert "with its licence" in " ".join(card.split())
-    assert (output / "web" / "runtime" / "LICENSE.txt").read_text().count("MIT")
-
-    page = visit(serve(output / "web"))
-    assert page.title() == "Find the cat"
-    page.get_by_alt_text("drawn cat").click()
-    page.wait_for_selector("#result", state="visible")
-    wait_until_found(page)
-    mask, _ = saved(page, "mask")
-    found = np.asarray(mask.convert("L")) == 255
-    expected = Predictor.load(model).probabilities(drawn)
-    clear = np.abs(expected - 0.5) > parity.TOLERANCE
-    np.testing.assert_array_equal(found[clear], (expected >= 0.5)[clear])
-    assert 0.2 < found.mean() < 0.6
-
-
 # What needs no browser.
 
 
