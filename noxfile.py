@@ -24,7 +24,8 @@ PACKAGES = {
 # What is optional, and tested.
 EXTRAS = {"unet_core": "[pretrained]", "unet_train": "[heic,litert,onnx]"}
 # dill: the class with which TFDS tests builders imports it.
-TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill"]
+# playwright: drives the Chromium of the machine, if there is one, on the exported page.
+TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill", "playwright"]
 # Processes that share the test files; TensorFlow takes about a gigabyte in each.
 WORKERS = str(min(4, os.cpu_count() or 1))
 # What tests compare with, where they get photos, and what the example of a README reads
@@ -74,11 +75,8 @@ def demo(session: nox.Session) -> None:
     if scores["iou"] < DEMO_FLOOR:
         session.error(f"The demo must reach an IoU of {DEMO_FLOOR}: see demo/run")
     session.log(f"Overlays and masks: {output.relative_to(ROOT)}")
-    # The model that ships has never seen the cat of the sample, scikit-image's.
-    cat = "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent)"
-    skimage = call("python", "-c", cat, silent=True).strip().splitlines()[-1]
-    chelsea, found = pathlib.Path(skimage, "data", "chelsea.png"), work / "found"
-    call("unet-train", "predict", "--model", "models/cats", chelsea, "--output", found)
+    cat, found = chelsea(session), work / "found"
+    call("unet-train", "predict", "--model", "models/cats", cat, "--output", found)
     session.log(f"What the model that ships found: {found.relative_to(ROOT)}")
     tensorboard = pathlib.Path(session.bin, "tensorboard").relative_to(ROOT)
     session.log(f"TensorBoard: {tensorboard} --logdir {run.relative_to(ROOT)}")
@@ -185,11 +183,41 @@ def docs(session: nox.Session) -> None:
     the build.
     """
     session.install("-c", "constraints.txt", *SITE_TOOLS)
+    make_site(session)
+
+
+@nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """The documentation, and on its front page one that finds cats in the browser.
+
+    npm fetches the runtime of that page, once; `nox -s docs` does without.
+    """
+    install(session, ["unet_core", "unet_train[onnx]"], "scikit-image", *SITE_TOOLS)
+    work = ROOT / "site_demonstration"
+    shutil.rmtree(work, ignore_errors=True)
+    session.run(
+        *("unet-train", "export", "--model", "models/cats", "--name", "cat"),
+        *("--formats", "web", "--web_examples", chelsea(session)),
+        *("--output", str(work)),
+        env=QUIET,
+    )
+    make_site(session, DEMONSTRATION=str(work / "web"))
+
+
+def make_site(session: nox.Session, **environment: str) -> None:
+    """Into site/, or shown while one writes."""
     # Else the theme advertises its successor on each run.
     session.run(
         *("mkdocs", *(session.posargs or ["build"]), "--strict"),
-        env={"NO_MKDOCS_2_WARNING": "1"},
+        env={"NO_MKDOCS_2_WARNING": "1", **environment},
     )
+
+
+def chelsea(session: nox.Session) -> str:
+    """scikit-image's photograph of a cat, which the model that ships has never seen."""
+    program = "import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent)"
+    printed = str(session.run("python", "-c", program, silent=True))
+    return str(pathlib.Path(printed.strip().splitlines()[-1], "data", "chelsea.png"))
 
 
 @nox.session(default=False)

@@ -4,12 +4,13 @@ That links, anchors and docstrings lead somewhere is for `nox -s docs` to find, 
 builds the site strictly.
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import pathlib
 import re
 import shlex
+import types
 
 import pytest
 
@@ -103,3 +104,29 @@ def test_the_quick_start_names_a_picture_of_the_sample(sample):
     text = (DOCS / "quickstart.md").read_text()
     (name,) = re.findall(r'"demo/coco/(val2017/\w+\.jpg)"', text)
     assert (coco / name).exists()
+
+
+def test_the_front_page_shows_the_exported_page(tmp_path, monkeypatch):
+    """Where there is one; else the picture."""
+    spec = importlib.util.spec_from_file_location("hook", DOCS / "demonstration.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text = (DOCS / "index.md").read_text()
+    page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="index.md"))
+    monkeypatch.delenv("DEMONSTRATION", raising=False)
+    assert hook.on_page_markdown(text, page) == text
+    hook.on_post_build({"site_dir": tmp_path / "site"})
+    assert not (tmp_path / "site").exists()
+
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_text("found")
+    monkeypatch.setenv("DEMONSTRATION", str(tmp_path / "web"))
+    shown = hook.on_page_markdown(text, page)
+    assert "found.png" not in shown
+    assert "## " not in text or shown.count("## ") == text.count("## ")
+    assert "**New here?**" in shown
+    hook.on_post_build({"site_dir": tmp_path / "site"})
+    (source,) = re.findall(r'<iframe[^>]* src="([^"]+)"', shown)
+    assert (tmp_path / "site" / source).read_text() == "found"
+    with pytest.raises(ValueError, match="has no picture `found.png`"):
+        hook.on_page_markdown("no picture", page)

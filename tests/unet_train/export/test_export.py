@@ -341,6 +341,8 @@ def exported(run_dir, tmp_path_factory):
 
 
 def installed(name):
+    if name == "web":
+        return False  # It needs more than packages: `test_web.py` has it.
     try:
         formats.check_installed([name])
     except ValueError:
@@ -440,6 +442,17 @@ def test_other_runtimes_give_the_same(tmp_path, name, config, allowed):
     assert found.difference < allowed
     sizes = [photos.read_photo(file)[..., 0].size for file in files]
     assert found.of_pixels == sum(sizes)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_what_is_converted_enlarges_as_the_model_does(interpolation):
+    """A class prior is enlarged bilinearly, a way up by repeating pixels."""
+    image = tf.keras.Input((None, None, 3))
+    enlarged = tf.keras.layers.UpSampling2D(4, interpolation=interpolation)(image)
+    model = tf.keras.Model(image, enlarged)
+    pixels = np.random.default_rng(0).uniform(size=(1, 3, 5, 3)).astype(np.float32)
+    found = formats._convertible(model)(pixels).numpy()
+    np.testing.assert_allclose(found, model(pixels).numpy(), atol=1e-6)
 
 
 @needs("onnx")

@@ -9,7 +9,7 @@ import jsonargparse
 from unet_train.commands.shared import add_run_arguments, run_of
 from unet_train.export import DEFAULT_FORMATS, Format
 
-HELP = "SavedModel, .keras, ONNX, LiteRT, and a model card"
+HELP = "SavedModel, .keras, ONNX, LiteRT, a page for the browser, and a model card"
 
 
 def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
@@ -29,8 +29,9 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         type=Format,
         nargs="+",
         default=list(DEFAULT_FORMATS),
-        help="saved_model: from a photo's bytes to its mask; the others: the bare"
-        " network. onnx and litert need the pip extra of that name",
+        help="saved_model: from a photo's bytes to its mask; web: a page that"
+        " finds in the browser; the others: the bare network. onnx and litert need the"
+        " pip extra of that name, web that of onnx and npm",
     )
     export.add_argument(
         "--photos",
@@ -55,6 +56,20 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         action="store_true",
         help="round the weights to float16's digits, for a smaller model.keras",
     )
+    export.add_argument(
+        "--web_runtime",
+        type=str | None,
+        default=None,
+        help="for the format web: the archive or folder of onnxruntime-web; npm fetches"
+        " it if none is given",
+    )
+    export.add_argument(
+        "--web_examples",
+        type=str,
+        nargs="+",
+        default=[],
+        help="for the format web: photos that the page offers to try",
+    )
     return export
 
 
@@ -77,6 +92,8 @@ def run(options: jsonargparse.Namespace) -> int:
         name=options.name,
         tile_size=options.tile_size,
         compact=options.compact,
+        web_runtime=options.web_runtime,
+        web_examples=options.web_examples,
     )
     for name, found in parity.items():
         print(

@@ -159,7 +159,8 @@ is turned as its EXIF orientation says; H and W are those of the photo as it is 
 
 For TensorFlow Serving the folder is the base path of a model. Over REST a photo goes in
 as `{{"inputs": {{"b64": "..."}}}}`.""")
-    if bare := [f"`{TABLE[k].file}`" for k in facts.parity if k != "saved_model"]:
+    others = [kind for kind in facts.parity if kind not in ("saved_model", "web")]
+    if bare := [f"`{TABLE[kind].file}`" for kind in others]:
         geometry = module.geometry
         lost = f" - {2 * geometry.margin}" if geometry.margin else ""
         texts.append(
@@ -170,12 +171,20 @@ as `{{"inputs": {{"b64": "..."}}}}`.""")
             Out come logits, float32 [N, H{lost}, W{lost}, 1]. Scaling, mirrored
             borders, tiles, sigmoid and threshold are the caller's.""")
         )
+    if "web" in facts.parity:
+        texts.append(
+            _paragraph("""
+            `web`: a page for people, who drop a photo on it and save the mask or a
+            cut-out. Any static host serves it; the photo stays in the browser. The
+            network is run by ONNX Runtime Web, which lies in `runtime` with its
+            licence.""")
+        )
     return "\n\n".join(texts)
 
 
 def _loading(facts: Facts) -> str:
     return "\n\n".join(
-        f"`{TABLE[name].file}`:\n\n```python\n{TABLE[name].loading}\n```"
+        f"`{TABLE[name].file}`:\n\n```{TABLE[name].language}\n{TABLE[name].loading}\n```"
         for name in facts.parity
     )
 

@@ -19,6 +19,8 @@ import tensorflow as tf
 
 from unet_train.export.published import compress
 from unet_train.export.signatures import LogitsModule, PhotoModule
+from unet_train.export.web.page import MODEL, write_page
+from unet_train.export.web.small import halve
 from unet_train.export.whole_photo import Forward
 
 # Where TensorFlow Serving looks for the first version of a model.
@@ -37,6 +39,7 @@ class Format:
       needs: Packages that write or check it, beyond what is installed anyway.
       extra: Of `unet_train`, that installs these.
       loading: The lines that a reader loads and calls it with.
+      language: Of these lines.
     """
 
     file: str
@@ -45,6 +48,7 @@ class Format:
     needs: tuple[str, ...] = ()
     extra: str = ""
     loading: str
+    language: str = "python"
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -115,17 +119,17 @@ def _open_keras(path: pathlib.Path) -> Forward:
     return lambda tiles: model(tiles, training=False)
 
 
-class _Repeat(keras.layers.Layer):
-    """Repeats each pixel, by an operation that every converter knows."""
+class _Enlarge(keras.layers.Layer):
+    """Enlarges an image, by an operation that every converter knows."""
 
-    def __init__(self, factors: tuple[int, int], **options: Any) -> None:
-        super().__init__(**options)
-        self._factors = factors
+    def __init__(self, layer: keras.layers.UpSampling2D) -> None:
+        super().__init__(name=layer.name)
+        self._factors, self._method = layer.size, layer.interpolation
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
         """From [N, H, W, C]."""
         size = tf.shape(image)[1:3] * self._factors
-        return tf.image.resize(image, size, "nearest")
+        return tf.image.resize(image, size, self._method)
 
 
 def _convertible(model: keras.Model) -> keras.Model:
@@ -137,7 +141,7 @@ def _convertible(model: keras.Model) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.layers.UpSampling2D):
-            return _Repeat(layer.size, name=layer.name)
+            return _Enlarge(layer)
         return layer.__class__.from_config(layer.get_config())
 
     network = keras.models.clone_model(model, clone_function=copy)
@@ -202,6 +206,18 @@ def _open_litert(path: pathlib.Path) -> Forward:
     return forward
 
 
+def write_web(module: PhotoModule, path: pathlib.Path, **options: Any) -> None:
+    """Writes the page around an ONNX file; options as for `write_page`."""
+    import onnx
+
+    path.mkdir(exist_ok=True)
+    _write_onnx(module, path / MODEL)
+    model = onnx.load(path / MODEL)
+    halve(model)
+    onnx.save(model, path / MODEL)
+    write_page(module, path, **options)
+
+
 TABLE = {
     "saved_model": Format(
         file="saved_model",
@@ -248,5 +264,14 @@ session = onnxruntime.InferenceSession("model.onnx")
         loading="""\
 model = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
 logits = model.get_signature_runner()(image=pixels)["output_0"]""",
+    ),
+    "web": Format(
+        file="web",
+        write=write_web,
+        open=lambda path: _open_onnx(path / MODEL),
+        needs=("tf2onnx", "onnx", "onnxruntime"),
+        extra="onnx",
+        loading="python -m http.server --directory web  # http://localhost:8000",
+        language="sh",
     ),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -15,7 +17,7 @@ import tensorflow as tf
 from unet_train.export import DEFAULT_FORMATS
 from unet_train.export.card import Facts, make_card
 from unet_train.export.decode import decode_photo
-from unet_train.export.formats import TABLE, check_installed
+from unet_train.export.formats import TABLE, Format, check_installed, write_web
 from unet_train.export.parity import (
     Parity,
     compare,
@@ -24,6 +26,8 @@ from unet_train.export.parity import (
 )
 from unet_train.export.published import publish, round_weights
 from unet_train.export.signatures import PhotoModule
+from unet_train.export.web.page import check_examples
+from unet_train.export.web.runtime import read_runtime
 from unet_train.inference.photos import read_photo
 from unet_train.inference.predictor import Predictor
 from unet_train.options import DataOptions
@@ -44,6 +48,8 @@ def export(
     name: str = "foreground",
     tile_size: int | None = None,
     compact: bool = False,
+    web_runtime: str | os.PathLike[str] | None = None,
+    web_examples: Sequence[str | os.PathLike[str]] = (),
 ) -> dict[str, Parity]:
     """Writes a folder with a network in several forms and a card.
 
@@ -63,17 +69,24 @@ def export(
         into 3 GiB of memory.
       compact: Round the weights to what float16 holds, for a smaller `model.keras`;
         the forms are compared with the network of the rounded weights.
+      web_runtime: For the format web the archive or folder of `onnxruntime-web`, as for
+        `read_runtime`; None to have npm fetch it.
+      web_examples: Photos that its page offers, besides a drawn cat if `name` is "cat".
 
     Returns:
       How each form compares.
 
     Raises:
-      ValueError: There is no run, no converter or no such format, the folder is not
-        empty, a photo cannot be read, or a form does not agree with the predictor.
+      ValueError: There is no run, no converter, no runtime or no such format, the
+        folder is not empty, a photo cannot be read, or a form does not agree with the
+        predictor.
     """
     output = pathlib.Path(os.path.abspath(output))
     check_installed(formats)
+    kinds = {name: TABLE[name] for name in formats}
     _check_empty(output)
+    if "web" in kinds:
+        kinds["web"] = _web(web_runtime, [pathlib.Path(each) for each in web_examples])
     config = run_folder.read_config(run_dir)
     trained = load.load_trained(run_dir, weights)
     if compact:
@@ -91,8 +104,8 @@ def export(
         whole.mkdir()
         compared_on, files = _photos(photos, config, pathlib.Path(scratch))
         parity = {
-            kind: _write_and_compare(kind, whole, module, files)
-            for kind in dict.fromkeys(formats)
+            kind: _write_and_compare(kind, made, whole, module, files)
+            for kind, made in kinds.items()
         }
         facts = Facts(
             config=config,
@@ -119,10 +132,24 @@ def _check_empty(output: pathlib.Path) -> None:
         )
 
 
+def _web(
+    runtime: str | os.PathLike[str] | None, examples: list[pathlib.Path]
+) -> Format:
+    """The page with what it needs, which is got before much has been converted."""
+    check_examples(examples)
+    write = functools.partial(
+        write_web, runtime=read_runtime(runtime), examples=examples
+    )
+    return dataclasses.replace(TABLE["web"], write=write)
+
+
 def _write_and_compare(
-    name: str, folder: pathlib.Path, module: PhotoModule, files: list[pathlib.Path]
+    name: str,
+    kind: Format,
+    folder: pathlib.Path,
+    module: PhotoModule,
+    files: list[pathlib.Path],
 ) -> Parity:
-    kind = TABLE[name]
     path = folder / kind.file
     try:
         kind.write(module, path)
