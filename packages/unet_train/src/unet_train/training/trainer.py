@@ -131,7 +131,8 @@ class Trainer:
 
         Raises:
           ValueError: The run folder holds a run already and `resume` is not set, or
-            its checkpoint does not fit the model, or the tile size does not; a split
+            its checkpoint does not fit the model, or the tile size or the number of
+            classes does not; a split
             or its masks are not what they should be; a norm does not go with how
             several devices compute; no weight of `init_from` fits.
           FloatingPointError: The loss is no longer finite.
@@ -141,6 +142,7 @@ class Trainer:
             shutil.rmtree(self.run_dir, ignore_errors=True)
         self._saver.refuse_to_overwrite(resume=resume)
         task.check_tile_size(data.options.tile_size)
+        task.name_classes(data.options.class_names)
         run = self._start(task, data, init_from, config)
         with StopOnSignal() as stop, self.scope():
             try:
