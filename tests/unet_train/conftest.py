@@ -65,6 +65,55 @@ class Discs(tfds.core.GeneratorBasedBuilder):
             yield index, {"image": image, "segmentation_mask": mask, "image/id": index}
 
 
+def draw_shapes(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A red disc, a green square, in some a blue bar, on noise; labels 1, 2 and 3."""
+    height, width = SIZES[index % len(SIZES)]
+    rng = np.random.default_rng(index)
+    rows, columns = np.mgrid[:height, :width]
+    mask = np.zeros((height, width), np.uint8)
+    mask[(rows - height / 3) ** 2 + (columns - width / 3) ** 2 < 60] = 1
+    mask[height // 2 : height // 2 + 10, width // 2 : width // 2 + 10] = 2
+    if index % 2:
+        mask[-4:] = 3
+    image = rng.integers(0, 80, (height, width, 3)).astype(np.uint8)
+    for label in (1, 2, 3):
+        image[mask == label, label - 1] += 150
+    mask[:3] = 255
+    return image, mask[..., None]
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """Three classes that the dataset names."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    NAMES = ("background", "disc", "square", "bar")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        mask = tfds.features.LabeledImage(
+            labels=list(self.NAMES), shape=(None, None, 1), encoding_format="png"
+        )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(encoding_format="png"),
+                    "segmentation_mask": mask,
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: object) -> dict[str, object]:
+        return {
+            "train": self._generate_examples(range(6)),
+            "validation": self._generate_examples(range(6, 9)),
+        }
+
+    def _generate_examples(self, indices: range) -> Iterator[tuple[int, dict]]:
+        for index in indices:
+            image, mask = draw_shapes(index)
+            yield index, {"image": image, "segmentation_mask": mask}
+
+
 class Shards(tfds.core.GeneratorBasedBuilder):
     """Small images in twenty files a split, of which TFDS reads some in turns."""
 
@@ -110,6 +159,25 @@ def shards_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         download_config=tfds.download.DownloadConfig(num_shards=20)
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    Shapes(data_dir=folder).download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def make_shapes(shapes_dir):
+    from unet_train import SegmentationData
+
+    def make(**options):
+        defaults = {"tile_size": 30, "batch_size": 2, "holdout": 0}
+        defaults["data_dir"] = str(shapes_dir)
+        return SegmentationData("shapes", **{**defaults, **options})
+
+    return make
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def no_unet(run_dir):
         (later_options, r"of a later version.*\['dream'\] under `data`"),
         (later_checkpoint, "has the format 99.*reads 2. Use the version"),
         (old_checkpoint, "has the format None.*reads 2. Use the version"),
-        (other_network, "makes 3 channels of 3.*one logit"),
+        (other_network, "has 3 logits a pixel.*`model.classes` 1"),
         (other_input, "makes 1 channels of 4.*red, green and blue"),
         (no_unet, r"it returns \(None, 1\), which is no image. Use one of"),
     ],

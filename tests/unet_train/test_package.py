@@ -8,7 +8,7 @@ import unet_train
 from unet_train import registry
 from unet_train.callbacks import tensorboard
 from unet_train.data import border, share
-from unet_train.scoring import counts
+from unet_train.scoring import confusion, counts
 
 
 def test_public_names():
@@ -47,7 +47,7 @@ def test_parsing_and_comparing_need_no_tensorflow():
 
 
 def test_examples_in_docstrings():
-    for module in (border, counts, registry, share, tensorboard):
+    for module in (border, confusion, counts, registry, share, tensorboard):
         results = doctest.testmod(module)
         assert results.attempted >= 1
         assert not results.failed

@@ -353,6 +353,21 @@ def test_side_by_side():
     np.testing.assert_array_equal(picture[:, 8:], [[0, 255], [128, 51]])
 
 
+def test_side_by_side_of_classes():
+    """Mask and most probable class in the same colours."""
+    tiles = np.zeros((1, 6, 6, 3), np.uint8)
+    masks = np.array([[0, 1], [255, 2]], np.uint8).reshape(1, 2, 2, 1)
+    logits = 9 * np.eye(3, dtype=np.float32)[[[[0, 1], [1, 2]]]]
+    picture = side_by_side(tiles, masks, logits)[0]
+    mask, found = picture[:, 4:6], picture[:, 8:]
+    np.testing.assert_array_equal(mask[0], found[0])
+    np.testing.assert_array_equal(found[1, 0], found[0, 1])
+    np.testing.assert_array_equal(mask[1, 1], found[1, 1])
+    assert mask[1, 0].tolist() == [128] * 3
+    assert len(np.unique(found.reshape(-1, 3), axis=0)) == 3
+    assert not found[0, 0].any()
+
+
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (4, 1), (5, 2)])
 def test_contact_sheet(count, rows):
     tiles = np.full((count, 4, 4, 3), 100, np.uint8)

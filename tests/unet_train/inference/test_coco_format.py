@@ -67,10 +67,10 @@ def test_run_lengths_are_the_mask(mask):
 def write(folder, forms):
     rng = np.random.default_rng(0)
     found = [rng.random((20 + i, 30)) < 0.2 * i for i in range(4)]
-    writer = CocoWriter({"id": 17, "name": "cat"}, forms, folder)
+    writer = CocoWriter([{"id": 17, "name": "cat"}], forms, folder)
     for number, mask in enumerate(found, 1):
         probabilities = np.where(mask, 0.75, 0.25).astype(np.float32)
-        writer.add(number, f"day/{number}.jpg", mask, probabilities)
+        writer.add(number, f"day/{number}.jpg", mask, probabilities[..., None])
     writer.write()
     return found
 
@@ -109,7 +109,7 @@ def test_pycocotools_reads_it_back(tmp_path, form, names):
 @pytest.mark.parametrize("category", [{}, {"id": "17", "name": "cat"}, {"id": 1}])
 def test_a_category_has_number_and_name(tmp_path, category):
     with pytest.raises(ValueError, match="whole number `id` and a `name`"):
-        CocoWriter(category, ["rle"], tmp_path)
+        CocoWriter([category], ["rle"], tmp_path)
 
 
 FORMS = ["rle", "polygons"]

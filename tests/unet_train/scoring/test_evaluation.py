@@ -211,6 +211,8 @@ class Fixed:
     def __call__(self, photo):
         return self.probabilities(photo) >= self.threshold
 
+    class_names = ("foreground",)
+
 
 def write(folder, images, **about):
     rng = np.random.default_rng(0)

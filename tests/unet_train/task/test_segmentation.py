@@ -143,7 +143,7 @@ def test_mixed_precision_trains_float32_weights(make_task, precision):
 
 def test_more_than_one_class_is_refused():
     model = build_unet(UNetConfig(depth=1, base_filters=1, classes=2))
-    with pytest.raises(ValueError, match="2 output channels.*`classes=1`"):
+    with pytest.raises(ValueError, match="has 2 logits a pixel.*`model.classes` 1"):
         SegmentationTask(model)
 
 

@@ -751,13 +751,13 @@ def test_callbacks_see_the_time_that_validation_and_checkpoint_took(
             seen.append(("checkpoint", run.seconds))
 
     task = make_task()
-    loss_of_image = task._loss_of_image
+    loss_of_image = task.loss.of_image
 
     def slow_loss(*arguments):
         now[0] += 100
         return loss_of_image(*arguments)
 
-    monkeypatch.setattr(task, "_loss_of_image", slow_loss)
+    monkeypatch.setattr(task.loss, "of_image", slow_loss)
     trainer = Trainer(
         tmp_path, callbacks=[Watch()], clock=lambda: now[0], max_steps=2,
         steps_per_loop=1, eval_every_steps=1, limit_eval=1, checkpoint_every_steps=1,

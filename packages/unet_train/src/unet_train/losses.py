@@ -11,18 +11,20 @@ from unet_train.task.losses import (
     LOSSES,
     BceDice,
     BinaryCrossentropy,
+    Crossentropy,
     Dice,
     Focal,
     KerasLoss,
-    Lovasz,
     Tversky,
     make_loss,
 )
+from unet_train.task.lovasz import Lovasz
 
 __all__ = [
     "LOSSES",
     "BceDice",
     "BinaryCrossentropy",
+    "Crossentropy",
     "Dice",
     "Focal",
     "ImageLoss",

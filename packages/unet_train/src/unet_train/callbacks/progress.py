@@ -108,7 +108,12 @@ class Progress(Callback):
             self._bar = None
 
     def _tell_scores(self, step: int, images: int, scores: dict[str, float]) -> None:
-        told = "  ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        # Of several classes the IoU of each is enough.
+        told = "  ".join(
+            f"{name} {score:.3f}"
+            for name, score in scores.items()
+            if "/" not in name or name.startswith("iou/")
+        )
         line = f"step {step}  validation on {images} images: {told}"
         self._console.print(line, soft_wrap=True)
 

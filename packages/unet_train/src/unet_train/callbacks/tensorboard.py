@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from unet_train.inference.pictures import tint
+from unet_train.inference.pictures import palette, tint_classes
 from unet_train.scoring.counts import ThresholdCounts
 from unet_train.training.callback import Callback
 from unet_train.training.run import Run
@@ -108,7 +108,10 @@ class TensorBoard(Callback):
         self._last_seconds = run.seconds
 
     def on_eval_end(self, run: Run, scores: dict[str, float]) -> None:
-        """Writes the validation's scores, and its precision-recall curve."""
+        """Writes the validation's scores, and its precision-recall curve.
+
+        Of several classes that is the curve of foreground, of whatever class.
+        """
         named = {f"validation/{name}": score for name, score in scores.items()}
         monitor = run.task.monitor.name
         if monitor in scores:
@@ -148,15 +151,13 @@ class TensorBoard(Callback):
         tiles, masks = (part[: self.images] for part in self._tiles[:2])
         run.task.copy_weights(run.predictor.model)
         logits = run.predictor.model(tiles, training=False)
-        probabilities = 1 / (1 + np.exp(-np.asarray(logits)))
+        found = np.asarray(logits)
+        if found.shape[-1] == 1:
+            found = 1 / (1 + np.exp(-found))
         self._images_written_at = run.step
         self._open.images(
             run.step,
-            {
-                "training/image_mask_prediction": side_by_side(
-                    tiles, masks, probabilities
-                )
-            },
+            {"training/image_mask_prediction": side_by_side(tiles, masks, found)},
         )
 
     def _write_histograms(self, run: Run) -> None:
@@ -227,7 +228,7 @@ def _first_tiles(run: Run) -> tuple[npt.NDArray[Any], ...]:
 def contact_sheet(
     tiles: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    """Tiles in rows of four, the foreground tinted, what is ignored darkened.
+    """Tiles in rows of four, each class in its hue, what is ignored darkened.
 
     Args:
       tiles: uint8 [N, T, T, 3].
@@ -239,7 +240,7 @@ def contact_sheet(
     margin = (tiles.shape[1] - masks.shape[1]) // 2
     around = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
     labels = np.pad(masks, around, constant_values=255)
-    pictures = np.where(labels == 255, tiles // 2, tint(tiles, labels[..., 0] == 1))
+    pictures = np.where(labels == 255, tiles // 2, tint_classes(tiles, labels[..., 0]))
     rows = math.ceil(len(tiles) / _SHEET_COLUMNS)
     missing = rows * _SHEET_COLUMNS - len(tiles)
     pictures = np.pad(pictures, [(0, missing), (1, 1), (1, 1), (0, 0)])
@@ -253,26 +254,31 @@ def contact_sheet(
 def side_by_side(
     tiles: npt.NDArray[np.uint8],
     masks: npt.NDArray[np.uint8],
-    probabilities: npt.NDArray[np.float32],
+    found: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
     """Image, mask and prediction in a row.
 
     Args:
       tiles: uint8 [N, T, T, 3].
       masks: uint8 [N, W, W, 1] with 255 ignored, drawn grey.
-      probabilities: float32 [N, W, W, 1].
+      found: float32 [N, W, W, 1], probabilities; of several classes [N, W, W, n + 1],
+        of which the largest counts.
 
     Returns:
       uint8 [N, W, 3W + 2 gaps, 3]: the part of the tile that is predicted, its mask,
-      the probabilities as brightness.
+      the probabilities as brightness; of several classes a colour for each.
     """
     window = masks.shape[1]
     margin = (tiles.shape[1] - window) // 2
     image = tiles[:, margin : margin + window, margin : margin + window]
-    mask = np.select([masks == 1, masks == 255], [255, _IGNORED_GREY], 0)
-    prediction = np.round(probabilities * 255)
+    if found.shape[-1] == 1:
+        mask = _grey(np.select([masks == 1, masks == 255], [255, _IGNORED_GREY], 0))
+        prediction = _grey(np.round(found * 255))
+    else:
+        colours = palette(found.shape[-1])
+        mask, prediction = colours[masks[..., 0]], colours[found.argmax(-1)]
     gap = np.full((len(masks), window, max(2, window // 64), 3), 255)
-    parts = [image, gap, _grey(mask), gap, _grey(prediction)]
+    parts = [image, gap, mask, gap, prediction]
     return np.concatenate(parts, axis=2).astype(np.uint8)
 
 

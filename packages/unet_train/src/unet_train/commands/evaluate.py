@@ -66,8 +66,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
     from unet_train.data.source import SegmentationData
-    from unet_train.inference.predictor import Predictor
-    from unet_train.runs.folder import CONFIG, METRICS, folder_of
+    from unet_train.inference.predictor import Predictor, require_no_threshold
+    from unet_train.runs.folder import CONFIG, METRICS, folder_of, read_config
     from unet_train.runs.load import load_trained
     from unet_train.scoring import report
     from unet_train.training.devices import let_gpus_grow
@@ -76,6 +76,9 @@ def run(options: jsonargparse.Namespace) -> int:
     run_dir = run_of(options)
     trained = load_trained(run_dir, options.weights)
     data = SegmentationData(**options.data.as_dict())
+    names = data.options.class_names
+    require_no_threshold(options.threshold, names)
+    _require_names(DataOptions(**read_config(run_dir)["data"]).class_names, names)
     predictor = Predictor(
         trained.model,
         image_size=data.options.prediction_size,
@@ -83,6 +86,7 @@ def run(options: jsonargparse.Namespace) -> int:
             trained.threshold if options.threshold is None else options.threshold
         ),
         flips=options.flips,
+        class_names=names,
     )
     split = options.split or data.eval_split
     default = folder_of(run_dir) / report.FOLDER
@@ -104,7 +108,7 @@ def run(options: jsonargparse.Namespace) -> int:
         "step": trained.step,
         "dataset": ", ".join(data.datasets),
         "split": split,
-        "threshold_from": _threshold_from(options),
+        **({"threshold_from": _threshold_from(options)} if len(names) == 1 else {}),
         "flips": options.flips,
         **({"datasets": by_dataset} if by_dataset else {}),
     }
@@ -125,7 +129,7 @@ def _evaluate(
     """The evaluation of all datasets together and, of several, the scores of each."""
     from unet_train.scoring.evaluation import Evaluation
 
-    total, by_dataset = Evaluation(predictor.threshold), {}
+    total, by_dataset = Evaluation(predictor.threshold, predictor.class_names), {}
     for name, dataset in data.datasets.items():
         evaluation = Evaluation.of(predictor, dataset.examples(split))
         if len(data.datasets) == 1:
@@ -133,6 +137,17 @@ def _evaluate(
         by_dataset[name] = evaluation.scores()
         total.merge(evaluation)
     return total, by_dataset
+
+
+def _require_names(known: Sequence[str], names: Sequence[str]) -> None:
+    """Refuses data whose classes are others than those the network tells apart."""
+    if len(known) > 1 and tuple(known) != tuple(names):
+        raise ValueError(
+            f"The network tells {', '.join(known)}, and the data has the classes"
+            f" {', '.join(names)}. Give --data.labels with those of the network, in its"
+            " order, for values of this data's masks; what is left is --data.background"
+            " or --data.ignored."
+        )
 
 
 def _threshold_from(options: jsonargparse.Namespace) -> str:
@@ -151,14 +166,22 @@ def _print_table(record: Mapping[str, Any], title: str) -> None:
     import rich.table
 
     from unet_train.scoring.report import rows_of, table_of_datasets
+    from unet_train.scoring.report_classes import table_of_classes
 
     table = rich.table.Table("score", "value", "95% interval", title=title)
     for name, value, ends, _ in rows_of(record):
         table.add_row(name, value, ends)
-    table.add_row("threshold", f"{record['threshold']:.3g}", "")
+    if "threshold" in record:
+        table.add_row("threshold", f"{record['threshold']:.3g}", "")
     table.add_row("images", str(record["images"]), "")
     console = rich.console.Console()
     console.print(table)
+    if record.get("classes"):
+        head, *rows = table_of_classes(record)
+        table = rich.table.Table(*head)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     if datasets := record.get("datasets"):
         head, *rows = table_of_datasets(datasets)
         table = rich.table.Table(*head)

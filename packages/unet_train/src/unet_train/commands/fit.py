@@ -10,6 +10,7 @@ import jsonargparse
 from unet_train.commands.shared import (
     add_init_from,
     make_task_and_data,
+    model_options,
     require_folder,
     training_parser,
 )
@@ -56,7 +57,8 @@ def run(options: jsonargparse.Namespace) -> int:
     )
     with trainer.scope():
         task, data = make_task_and_data(options)
-    config = {key: options.as_dict()[key] for key in ("model", "network", "callbacks")}
+    config = {key: options.as_dict()[key] for key in ("network", "callbacks")}
+    config = {"model": model_options(options, data), **config}
     trainer.fit(
         task, data, resume=options.resume, init_from=options.init_from, config=config
     )

@@ -31,8 +31,9 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     """The run, the photos, and what to write."""
     predict = jsonargparse.ArgumentParser(
         description=(
-            "Write <stem>_mask.png (0 and 255, as large as the photo) and"
-            " <stem>_overlay.png for each photo."
+            "Write <stem>_mask.png (0 and 255, of several classes their labels from 1"
+            " with a palette; as large as the photo) and <stem>_overlay.png for each"
+            " photo."
         )
     )
     add_run_arguments(predict)
@@ -49,8 +50,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         type=Picture,
         nargs="*",
         default=["mask", "overlay"],
-        help="of each photo, none if nothing follows; a probability has 16 bits, 65535"
-        " being 1",
+        help="of each photo, none if nothing follows; a probability, that of any class,"
+        " has 16 bits, 65535 being 1",
     )
     predict.add_argument(
         "--coco",
@@ -64,7 +65,14 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         "--category",
         type=dict[str, Any],
         default={"id": 17, "name": "cat"},
-        help="what COCO's formats call the foreground",
+        help="what COCO's formats call the foreground, of one class",
+    )
+    predict.add_argument(
+        "--category_ids",
+        type=dict[str, int] | None,
+        default=None,
+        help="of several classes, the numbers that COCO's formats have for them by"
+        " name, such as {cat: 17, dog: 18}; their labels if none are given",
     )
     return predict
 
@@ -88,13 +96,14 @@ def run(options: jsonargparse.Namespace) -> int:
         )
     require_folder("--output", folder)
     jobs = find_photos(options.photos, folder, options.pictures)
-    writer = CocoWriter(options.category, options.coco, folder)
     predictor = Predictor.load(
         run_of(options),
         options.weights,
         threshold=options.threshold,
         flips=options.flips,
     )
+    categories = _categories(options, predictor)
+    writer = CocoWriter(categories, options.coco, folder)
     folder.mkdir(parents=True, exist_ok=True)
     failures = []
     progress = rich.progress.Progress(
@@ -118,6 +127,22 @@ def run(options: jsonargparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _categories(
+    options: jsonargparse.Namespace, predictor: Predictor
+) -> list[dict[str, Any]]:
+    """What COCO's formats call the classes, in the order of their labels."""
+    if predictor.is_binary:
+        return [options.category]
+    names = predictor.class_names
+    ids = options.category_ids or {name: n for n, name in enumerate(names, 1)}
+    if set(ids) != set(names) or len(set(ids.values())) != len(names):
+        raise ValueError(
+            "--category_ids must have a number of its own for each of the network's"
+            f" classes {list(names)}. Received: {ids}"
+        )
+    return [{"id": ids[name], "name": name} for name in names]
+
+
 def _predict(
     job: Job,
     number: int,
@@ -129,19 +154,34 @@ def _predict(
     import numpy as np
 
     from unet_train.inference.photos import WRITER, read_photo
-    from unet_train.inference.pictures import overlay, write_png
+    from unet_train.inference.pictures import overlay_of, palette, write_png
 
     photo = read_photo(job.photo)
     job.make_room(pictures)
     probabilities = predictor.probabilities(photo)
-    mask = probabilities >= predictor.threshold
-    if "mask" in pictures:
+    mask, names = predictor.decide(probabilities), predictor.class_names
+    if "mask" in pictures and predictor.is_binary:
         write_png(job.output("mask"), mask.astype(np.uint8) * 255, writer=WRITER)
+    elif "mask" in pictures:
+        colours = palette(len(names) + 1)
+        write_png(job.output("mask"), mask, writer=WRITER, colours=colours)
     if "overlay" in pictures:
-        write_png(job.output("overlay"), overlay(photo, mask), writer=WRITER)
+        drawn = overlay_of(photo, mask, names)
+        write_png(job.output("overlay"), drawn, writer=WRITER)
     if "probability" in pictures:
-        scaled = np.round(probabilities * 65535).astype(np.uint16)
+        any_class = probabilities
+        if not predictor.is_binary:
+            any_class = np.clip(1 - probabilities[..., 0], 0, 1)
+        scaled = np.round(any_class * 65535).astype(np.uint16)
         write_png(job.output("probability"), scaled, writer=WRITER)
+    if predictor.is_binary:
+        probabilities = probabilities[..., np.newaxis]
+        found = f"{mask.mean():.1%} foreground"
+    else:
+        probabilities = probabilities[..., 1:]
+        shares = [(name, (mask == n).mean()) for n, name in enumerate(names, 1)]
+        there = [f"{name} {share:.1%}" for name, share in shares if share]
+        found = ", ".join(there) or "nothing found"
     writer.add(number, job.name, mask, probabilities)
     written = "".join(f", {job.output(kind)}" for kind in pictures[-1:])
-    return f"{job.photo}: {mask.mean():.1%} foreground{written}"
+    return f"{job.photo}: {found}{written}"

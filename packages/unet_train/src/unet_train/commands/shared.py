@@ -6,7 +6,7 @@ import argparse
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jsonargparse
 
@@ -66,7 +66,7 @@ def make_task_and_data(
     if model is None and options.network is not None:
         model = make_part(options.network, {})
     elif model is None:
-        config = UNetConfig(**options.model.as_dict())
+        config = UNetConfig(**model_options(options, data))
         untrained = config.encoder_weights is None and not options.get("init_from")
         if options.task.freeze_encoder and untrained:
             raise ValueError(
@@ -76,7 +76,21 @@ def make_task_and_data(
                 " from trained weights (--init_from), or leave freeze_encoder out."
             )
         model = build_unet(config)
-    return SegmentationTask(model, **options.task.as_dict()), data
+    task = SegmentationTask(model, **options.task.as_dict())
+    task.name_classes(data.options.class_names)
+    return task, data
+
+
+def model_options(
+    options: jsonargparse.Namespace, data: SegmentationData
+) -> dict[str, Any]:
+    """Those of the U-Net; its `classes`, unless given, follow from the data."""
+    from unet_train.data.labels import logits_for
+
+    model: dict[str, Any] = options.model.as_dict()
+    if model["classes"] == UNetConfig().classes:
+        model["classes"] = logits_for(data.options.class_names)
+    return model
 
 
 def add_run_arguments(

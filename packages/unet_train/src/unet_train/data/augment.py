@@ -18,7 +18,7 @@ import math
 import tensorflow as tf
 
 from unet_train.data.cut import mirrored_index, to_uint8
-from unet_train.data.labels import IGNORE
+from unet_train.data.labels import IGNORE, is_foreground
 
 
 def scaled_size(
@@ -68,7 +68,7 @@ def paste(
 
     Ghiasi et al. 2021, without blending.
     """
-    foreground = other_mask == 1
+    foreground = is_foreground(other_mask)
     return (
         tf.where(foreground, other_image, image),
         tf.where(foreground, other_mask, mask),

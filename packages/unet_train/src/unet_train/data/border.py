@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
+from unet_train.data.labels import is_foreground
+
 
 def border_weights(
     mask: npt.NDArray[np.uint8], *, weight: float, sigma: float
@@ -20,17 +22,18 @@ def border_weights(
 
     Equation 2 of Ronneberger et al. 2015 with a class weight of 1: d1 and d2 are the
     distances to the nearest and to the second nearest object. Objects are the connected
-    regions of foreground, four neighbours a pixel: a mask does not tell more.
+    regions of one class, four neighbours a pixel: a mask does not tell more.
 
     Args:
-      mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
+      mask: uint8 [H, W, 1]: 0 background, 1 foreground or the first class, 2 the
+        second and so on, 255 ignored.
       weight: w0.
       sigma: In pixels.
 
     Returns:
       float32 [H, W, 1].
     """
-    objects, count = scipy.ndimage.label(mask[..., 0] == 1)
+    objects, count = _objects(mask[..., 0])
     result = np.ones(mask.shape, np.float32)
     if count < 2:
         return result
@@ -38,6 +41,16 @@ def border_weights(
     gain = weight * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     result[..., 0] += np.where(mask[..., 0] == 0, gain, 0.0)
     return result
+
+
+def _objects(labels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], int]:
+    """Numbers of the regions from 1, those of the first class first; int32 [H, W]."""
+    objects, count = np.zeros(labels.shape, np.int32), 0
+    for label in np.unique(labels[is_foreground(labels)]):
+        regions, more = scipy.ndimage.label(labels == label)
+        objects += np.where(regions, regions + count, 0).astype(np.int32)
+        count += more
+    return objects, count
 
 
 def _two_distances(

@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from unet_train.data.labels import IGNORE
+from unet_train.data.labels import IGNORE, is_foreground
 
 
 def mirrored_index(index: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -37,7 +37,7 @@ def random_aim(mask: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
       seed: int32 [2].
     """
     seeds = tf.random.split(seed, 2)
-    foreground = tf.cast(mask[..., 0] == 1, tf.int32)
+    foreground = tf.cast(is_foreground(mask[..., 0]), tf.int32)
     ends = tf.cumsum(tf.reduce_sum(foreground, 1))  # They are numbered row by row.
     count = ends[-1]
     number = tf.random.stateless_uniform(

@@ -27,7 +27,8 @@ class Example:
 
     Attributes:
       image: uint8 [H, W, 3].
-      mask: uint8 [H, W, 1]: 0 background, 1 foreground, 255 ignored.
+      mask: uint8 [H, W, 1]: 0 background, 1 foreground (or 1 to n, the classes), 255
+        ignored.
       id: That TFDS gave it: file of the dataset, and place in it.
       name: Of the image's file, or the id where the dataset does not tell.
     """
@@ -63,6 +64,10 @@ class MaskDataset:
         self._prefix = prefix
         features = (options.image_feature, options.mask_feature)
         self._records = Records(options.name, options.data_dir, features)
+
+    def label_names(self) -> list[str] | None:
+        """The names of its masks' labels from 0; None where it names none."""
+        return self._records.label_names(self.options.mask_feature)
 
     def count(self, split: str | None = None) -> int:
         """The number of images in a split, such as "train" or "train[:20%]".

@@ -72,6 +72,10 @@ class Records:
                 number += file.take
         self._numbers_of: dict[str, npt.NDArray[np.int64]] = {}
 
+    def label_names(self, feature: str) -> list[str] | None:
+        """The names of a mask's labels from 0; None where the dataset names none."""
+        return getattr(self._builder.info.features[feature], "names", None)
+
     def count(self, split: str) -> int:
         """The number of records in a split, such as "train" or "train[:20%]".
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.data.dataset import Example, MaskDataset
-from unet_train.data.labels import explained
+from unet_train.data.labels import explained, with_labels
 from unet_train.data.order import Order
 from unet_train.data.pattern import Pattern
 from unet_train.data.share import ALL, Share, spread
@@ -33,7 +33,7 @@ class SegmentationData:
     """TFDS datasets with images and masks: one, or several that are mixed.
 
     Attributes:
-      options: What was asked for.
+      options: What was asked for, with the classes that the datasets name.
       datasets: Each by itself, by its name; the first one is first.
     """
 
@@ -51,7 +51,7 @@ class SegmentationData:
         """
         given = DataOptions(name=name, **options)
         # A run remembers the folders, and may be evaluated from another directory.
-        self.options = dataclasses.replace(
+        given = dataclasses.replace(
             given,
             data_dir=_absolute(given.data_dir),
             also=[
@@ -62,8 +62,12 @@ class SegmentationData:
         names = _different([name, *(each.name for each in given.also)])
         self.datasets = {
             name: MaskDataset(each, f"{name}: " if len(names) > 1 else "")
-            for name, each in zip(names, self.options.each(), strict=True)
+            for name, each in zip(names, given.each(), strict=True)
         }
+        # So it does what the classes are called.
+        self.options = with_labels(given, [each.label_names() for each in self._each])
+        for dataset, each in zip(self._each, self.options.each(), strict=True):
+            dataset.options = each
 
     @property
     def eval_split(self) -> str:

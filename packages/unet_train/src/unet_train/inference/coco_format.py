@@ -36,30 +36,34 @@ _EIGHT = np.ones((3, 3))
 class CocoWriter:
     """Collects the masks of photos and writes them in COCO's formats.
 
-    One entry a photo: the network tells cats from background, not one from another.
-    Photos in which nothing was found have none.
+    One entry for each class of a photo: the network tells cats from background, not one
+    from another. What was not found has none.
 
     Attributes:
-      category: COCO's number and name of the foreground: `id` and `name`.
+      categories: COCO's number and name of each class: `id` and `name`.
       forms: "rle" for results, "polygons" for annotations.
       folder: That the files go to.
     """
 
     def __init__(
-        self, category: Mapping[str, Any], forms: Sequence[str], folder: pathlib.Path
+        self,
+        categories: Sequence[Mapping[str, Any]],
+        forms: Sequence[str],
+        folder: pathlib.Path,
     ) -> None:
         """Writes nothing yet.
 
         Raises:
-          ValueError: The category is none, or a file to be written is there and is
+          ValueError: A category is none, or a file to be written is there and is
             not as a prediction wrote it.
         """
-        if set(category) != {"id", "name"} or not isinstance(category["id"], int):
-            raise ValueError(
-                "A category has a whole number `id` and a `name`, such as"
-                f' {{"id": 17, "name": "cat"}}. Received: {dict(category)}'
-            )
-        self.category = dict(category)
+        for each in categories:
+            if set(each) != {"id", "name"} or not isinstance(each["id"], int):
+                raise ValueError(
+                    "A category has a whole number `id` and a `name`, such as"
+                    f' {{"id": 17, "name": "cat"}}. Received: {dict(each)}'
+                )
+        self.categories = [dict(each) for each in categories]
         self.forms = forms
         self.folder = folder
         _require_ours(folder, forms)
@@ -71,7 +75,7 @@ class CocoWriter:
         self,
         number: int,
         name: str,
-        mask: Mask,
+        mask: npt.NDArray[Any],
         probabilities: npt.NDArray[np.float32],
     ) -> None:
         """Takes one photo.
@@ -79,8 +83,9 @@ class CocoWriter:
         Args:
           number: Of the photo, from 1: its `image_id`.
           name: Its `file_name`.
-          mask: bool [H, W].
-          probabilities: [H, W]; their mean over the mask is the `score`.
+          mask: bool or labels [H, W]: 1 for the first category, and so on.
+          probabilities: [H, W, categories]; their mean over what is of the category is
+            its `score`.
         """
         if not self.forms:
             return
@@ -88,13 +93,14 @@ class CocoWriter:
         self._images.append(
             {"id": number, "file_name": name, "height": height, "width": width}
         )
-        if not mask.any():
-            return
-        common = {
-            "image_id": number,
-            "category_id": self.category["id"],
-            "score": float(probabilities[mask].mean()),
-        }
+        for index, category in enumerate(self.categories):
+            of_it = mask == index + 1
+            if of_it.any():
+                score = float(probabilities[..., index][of_it].mean())
+                self._add(number, category["id"], score, of_it)
+
+    def _add(self, number: int, category: int, score: float, mask: Mask) -> None:
+        common = {"image_id": number, "category_id": category, "score": score}
         if "rle" in self.forms:
             # Without a box: with one, pycocotools would take its area for the mask's.
             self._results.append({**common, "segmentation": run_lengths(mask)})
@@ -112,7 +118,7 @@ class CocoWriter:
 
     def write(self) -> None:
         """Writes the files that `forms` asks for, each with a mark of whose it is."""
-        images = {"images": self._images, "categories": [self.category]}
+        images = {"images": self._images, "categories": self.categories}
         files: dict[str, Any] = {}
         if "rle" in self.forms:
             files[RESULTS] = self._results

@@ -4,6 +4,9 @@
 predictor = Predictor.load("runs/cats")
 mask = predictor(photo)  # uint8 [H, W, 3], or a path -> bool [H, W]
 ```
+
+A network of several classes gives labels, uint8 [H, W]: 0 background, 1 the first of
+`class_names`, and so on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import tensorflow as tf
 
 from unet_core import TiledPredictor
 from unet_train.data import augment
+from unet_train.data.labels import Mask, decide, default_names, require_logits
 from unet_train.inference.photos import Photo, read_photo
 from unet_train.options import DataOptions
 from unet_train.options.checks import require_sizes
@@ -31,7 +35,9 @@ class Predictor:
     Attributes:
       model: What it predicts with.
       image_sizes: Longer sides in pixels that photos are scaled to; empty for none.
-      threshold: Probability from which a pixel is foreground.
+      threshold: Probability from which a pixel is foreground; of several classes the
+        most probable counts, and this has no effect.
+      class_names: Of one class, what is foreground; of several, labels 1 to n.
       flips: Whether a photo and its mirror image are averaged.
     """
 
@@ -42,33 +48,37 @@ class Predictor:
         image_size: int | Sequence[int] | None = None,
         threshold: float = 0.5,
         flips: bool = False,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         """Wraps a model.
 
         Args:
-          model: Of `unet_core.build_unet` with one class.
+          model: Of `unet_core.build_unet`: one logit for one class, else one for the
+            background and one for each class.
           image_size: Longer side in pixels that photos are scaled to for the network;
             None leaves them as they are. Of several sizes the probabilities are
             averaged, at the cost of them all.
           threshold: Probability from which a pixel is foreground.
           flips: Average the predictions of the photo and of its mirror image (left to
             right, as `data.mirror` trains), at twice the cost.
+          class_names: As many as the model tells; None calls them by their numbers.
 
         Raises:
           ValueError: The threshold is no probability, a size is not above 0, or the
-            model takes something else than photos, or gives something else than one
-            logit a pixel.
+            model takes something else than photos, or tells another number of classes.
         """
         if not 0 < threshold < 1:
             raise ValueError(
                 f"`threshold` must lie between 0 and 1. Received: {threshold}"
             )
-        channels = model.inputs[0].shape[-1], model.outputs[0].shape[-1]
-        if channels != (3, 1):
+        channels, logits = model.inputs[0].shape[-1], model.outputs[0].shape[-1]
+        if channels != 3:
             raise ValueError(
-                f"The model makes {channels[1]} channels of {channels[0]}. For masks of"
-                " photos it must make one logit of red, green and blue."
+                f"The model makes {logits} channels of {channels}. For masks of"
+                " photos it must make logits of red, green and blue."
             )
+        self.class_names = tuple(class_names or default_names(logits))
+        require_logits(logits, self.class_names)
         self.model = model
         self.threshold = threshold
         self.image_sizes = (
@@ -101,28 +111,35 @@ class Predictor:
         """
         data = DataOptions(**read_config(run_dir)["data"])
         trained = load_trained(run_dir, weights)
+        require_no_threshold(threshold, data.class_names)
         return cls(
             trained.model,
             image_size=data.prediction_size,
             threshold=trained.threshold if threshold is None else threshold,
             flips=flips,
+            class_names=data.class_names,
         )
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it tells foreground from background, and no classes."""
+        return len(self.class_names) == 1
 
     @property
     def settings(self) -> dict[str, float]:
         """What decides its masks besides the weights; kept with them, as JSON."""
-        return {"threshold": self.threshold}
+        return {"threshold": self.threshold} if self.is_binary else {}
 
     def probabilities(
         self, photo: Photo | str | os.PathLike[str]
     ) -> npt.NDArray[np.float32]:
-        """Probability of foreground for every pixel.
+        """Probability of foreground, or of background and each class, of every pixel.
 
         Args:
           photo: uint8 [H, W, 3], or the path of a file.
 
         Returns:
-          float32 [H, W].
+          float32 [H, W]; of n classes, two or more, [H, W, n + 1].
 
         Raises:
           ValueError: The file is not a picture that can be read.
@@ -130,14 +147,40 @@ class Predictor:
         if not isinstance(photo, np.ndarray):
             photo = read_photo(photo)
         if not self.image_sizes:
-            return self._predict(photo)[..., 0]
-        total = np.zeros(photo.shape[:2], np.float32)
+            return self._without_axis(self._predict(photo))
+        total = np.float32(0)
         for longer_side in self.image_sizes:
             size = augment.scaled_size(tf.shape(photo), longer_side)
             scaled = self._predict(augment.resize_image(photo, size).numpy())
-            total += tf.image.resize(scaled, photo.shape[:2]).numpy()[..., 0]
-        return total / np.float32(len(self.image_sizes))
+            total = total + tf.image.resize(scaled, photo.shape[:2]).numpy()
+        return self._without_axis(total / np.float32(len(self.image_sizes)))
 
-    def __call__(self, photo: Photo | str | os.PathLike[str]) -> npt.NDArray[np.bool_]:
-        """The mask of a photo, uint8 [H, W, 3] or a path, to bool [H, W]."""
-        return self.probabilities(photo) >= self.threshold
+    def _without_axis(
+        self, probabilities: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        return probabilities[..., 0] if self.is_binary else probabilities
+
+    def decide(self, probabilities: npt.NDArray[np.float32]) -> Mask:
+        """The mask that `probabilities` give: bool, or of several classes uint8."""
+        return decide(probabilities, self.threshold)
+
+    def __call__(self, photo: Photo | str | os.PathLike[str]) -> Mask:
+        """The mask of a photo, uint8 [H, W, 3] or a path.
+
+        Returns:
+          bool [H, W]; of several classes their labels, uint8 [H, W].
+        """
+        return self.decide(self.probabilities(photo))
+
+
+def require_no_threshold(threshold: float | None, names: Sequence[str]) -> None:
+    """Refuses a threshold for several classes.
+
+    Raises:
+      ValueError: There are both.
+    """
+    if threshold is not None and len(names) > 1:
+        raise ValueError(
+            f"`threshold` {threshold:g} is for networks of one class; this one tells"
+            f" {', '.join(names)}, and takes the most probable. Leave it out."
+        )

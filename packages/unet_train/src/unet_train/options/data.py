@@ -13,8 +13,13 @@ from unet_train.options.checks import (
     require_sizes,
 )
 
+FOREGROUND = ("foreground",)
+"""The classes of data that names none."""
+
 # Shares of datasets are counted in these.
 _PARTS = 10_000
+# The labels of a mask are 8 bits: 0 is the background, the last two have their meaning.
+_MOST_CLASSES = 253
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,8 @@ class FurtherData:
       image_feature: Name of the dataset's feature that holds the image.
       mask_feature: Name of the feature that holds the mask.
       foreground: Values of the mask that are to be found.
+      labels: The same of several classes, by their names; those of the first dataset
+        that are not among them do not occur.
       background: Values of the mask that are not.
       ignored: Values of the mask that count in no loss and no score.
     """
@@ -42,6 +49,7 @@ class FurtherData:
     image_feature: str | None = None
     mask_feature: str | None = None
     foreground: list[int] | None = None
+    labels: dict[str, list[int]] | None = None
     background: list[int] | None = None
     ignored: list[int] | None = None
 
@@ -92,6 +100,9 @@ class DataOptions:
       image_feature: Name of the dataset's feature that holds the image.
       mask_feature: Name of the feature that holds the mask.
       foreground: Values of the mask that are to be found.
+      labels: In place of `foreground`, classes by name and the values of the mask that
+        stand for each, such as {cat: [1], dog: [2, 3]}; the network tells one from the
+        other. None for those that the dataset names, or else one class.
       background: Values of the mask that are not.
       ignored: Values of the mask that count in no loss and no score.
       image_size: Resize images so that their longer side has this many pixels;
@@ -135,6 +146,7 @@ class DataOptions:
     image_feature: str = "image"
     mask_feature: str = "segmentation_mask"
     foreground: list[int] = dataclasses.field(default_factory=lambda: [1])
+    labels: dict[str, list[int]] | None = None
     background: list[int] = dataclasses.field(default_factory=lambda: [0])
     ignored: list[int] = dataclasses.field(default_factory=lambda: [255])
     image_size: int | None = None
@@ -179,15 +191,7 @@ class DataOptions:
             raise ValueError(
                 f"`rotation` must lie between 0 and 180. Received: {self.rotation}"
             )
-        values = [*self.foreground, *self.background, *self.ignored]
-        if not self.foreground or len(set(values)) != len(values):
-            raise ValueError(
-                "`foreground`, `background` and `ignored` must name different values"
-                " of the mask, and `foreground` at least one. Received:"
-                f" {self.foreground}, {self.background}, {self.ignored}"
-            )
-        if min(values) < 0 or max(values) > 255:
-            raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
+        self._check_values()
         also = [FurtherData.of(each) for each in self.also]
         object.__setattr__(self, "also", also)
         if self.shares[0] <= 0:
@@ -197,6 +201,31 @@ class DataOptions:
                 f" {[each.share for each in also]}"
             )
         self.each()  # Refuses what does not go together.
+
+    def _check_values(self) -> None:
+        if self.labels is not None:
+            _check_names(self.labels)
+        found = [value for values in self.classes.values() for value in values]
+        values = [*found, *self.background, *self.ignored]
+        name = "foreground" if self.labels is None else "labels"
+        if (name == "foreground" and not found) or len(set(values)) != len(values):
+            raise ValueError(
+                f"`{name}`, `background` and `ignored` must name different values"
+                f" of the mask, and `foreground` at least one. Received:"
+                f" {getattr(self, name)}, {self.background}, {self.ignored}"
+            )
+        if min(values, default=0) < 0 or max(values, default=0) > 255:
+            raise ValueError(f"Values of a mask lie in 0..255. Received: {values}")
+
+    @property
+    def classes(self) -> dict[str, list[int]]:
+        """The values of the mask by class, in the order of their labels from 1."""
+        return self.labels or {FOREGROUND[0]: self.foreground}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What is told apart, without the background."""
+        return tuple(self.classes)
 
     @property
     def shares(self) -> tuple[int, ...]:
@@ -228,4 +257,40 @@ class DataOptions:
             }
             for each in self.also
         ]
+        for own in given:
+            if "labels" in own:
+                own["labels"] = self._in_order(own["name"], own["labels"])
+            elif "foreground" in own and self.labels is not None:
+                raise ValueError(
+                    f"The dataset {own['name']!r} in `also` has a `foreground`, and the"
+                    f" first one `labels` {list(self.labels)}. Give it `labels` too."
+                )
         return [dataclasses.replace(self, also=[], **own) for own in ({}, *given)]
+
+    def _in_order(self, name: str, own: dict[str, list[int]]) -> dict[str, list[int]]:
+        """The labels of a further dataset, in the order of the first one's."""
+        if self.labels is None:
+            return own  # The first dataset may name them.
+        if strange := sorted(set(own) - set(self.classes)):
+            raise ValueError(
+                f"The dataset {name!r} in `also` has the classes {strange}, and the"
+                f" first one {list(self.classes)}. Give them the same names, or leave"
+                " out what is not to be found, among the values of `background`."
+            )
+        return {each: own.get(each, []) for each in self.classes}
+
+
+def _check_names(labels: dict[str, list[int]]) -> None:
+    if not 1 <= len(labels) <= _MOST_CLASSES:
+        raise ValueError(
+            f"`labels` must name 1 to {_MOST_CLASSES} classes: a mask has 8 bits, and"
+            f" 0, 254 and 255 have their own meaning. Received: {len(labels)}"
+        )
+    bad = [name for name in labels if name != name.strip() or not name.isprintable()]
+    same = len({name.casefold() for name in labels}) < len(labels)
+    if same or bad or {"", "background"} & {name.casefold() for name in labels}:
+        raise ValueError(
+            "The names in `labels` must be printable and differ, without spaces around"
+            f' them, and none be "background", whose values are `background`. Received:'
+            f" {list(labels)}"
+        )

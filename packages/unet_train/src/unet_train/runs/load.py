@@ -31,6 +31,7 @@ from unet_train.runs.folder import (
 
 Weights = Literal["last", "best"]
 
+_NO_THRESHOLD = 0.5
 _STATE = {"step": int, "task": dict}
 
 
@@ -57,7 +58,8 @@ class Trained:
 
     Attributes:
       model: In float32.
-      threshold: Probability from which a pixel is foreground.
+      threshold: Probability from which a pixel is foreground; of several classes
+        without effect.
       step: That it was trained to.
     """
 
@@ -165,6 +167,8 @@ def _load_finished(path: pathlib.Path) -> Trained:
     model, metrics = _load_keras(path), path.parent / METRICS
     try:
         scores = json.loads(metrics.read_text(encoding="utf-8"))
+        if model.outputs[0].shape[-1] > 1:  # The most probable class counts.
+            scores.setdefault("threshold", _NO_THRESHOLD)
         return Trained(model, float(scores["threshold"]), int(scores["step"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -14,12 +14,19 @@ whatever names it gives.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from unet_train.data.labels import as_foreground, decide
+from unet_train.options.data import FOREGROUND
+from unet_train.scoring.confusion import (
+    confusion_matrix,
+    foreground_of,
+    scores_of_classes,
+)
 from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_shares
 
 if TYPE_CHECKING:
@@ -107,22 +114,36 @@ def evaluate(
 
 
 class MaskScores:
-    """Scores of binary masks, over all pixels of all images together.
+    """Scores of masks, over all pixels of all images together.
+
+    Of several classes, `counts` and `curve` tell foreground of whatever class from
+    background, and `matrix` one class from another.
 
     Attributes:
-      threshold: Probability from which a pixel is foreground.
-      counts: At that threshold.
+      threshold: Probability from which a pixel is foreground; for one class.
+      counts: At that threshold, or where the background is not the most probable.
       curve: At many.
+      matrix: Of several classes, pixels by their true and their predicted label; int64
+        [n + 1, n + 1].
     """
 
-    def __init__(self, threshold: float, loss: Loss | None = None) -> None:
+    def __init__(
+        self,
+        threshold: float,
+        loss: Loss | None = None,
+        class_names: Sequence[str] = FOREGROUND,
+    ) -> None:
         """Starts.
 
         Args:
-          threshold: Probability from which a pixel is foreground.
+          threshold: Probability from which a pixel is foreground; for one class.
           loss: To be reported as well; its mean over all that it counts.
+          class_names: What is told apart.
         """
         self.threshold = threshold
+        self.class_names = class_names
+        labels = len(class_names) + 1
+        self.matrix = np.zeros((labels, labels), np.int64) if labels > 2 else None
         self.counts = PixelCounts()
         self.curve = ThresholdCounts()
         self._loss = loss
@@ -131,17 +152,22 @@ class MaskScores:
         self._weights: npt.NDArray[Any] = np.zeros(1)
 
     def add(self, example: Example, prediction: npt.NDArray[np.float32]) -> None:
-        """Counts one image: its mask, and the probability of each pixel, [H, W]."""
-        mask = example.mask[..., 0]
-        self.curve.add(mask, prediction)  # Refuses what is no number.
+        """Counts one image: its mask, and what `Predictor.probabilities` gave."""
+        labels = mask = example.mask[..., 0]
+        probabilities, found = prediction, decide(prediction, self.threshold)
+        if self.matrix is not None:
+            self.matrix += confusion_matrix(labels, found, len(self.matrix))
+            mask, found = as_foreground(labels), found != 0
+            probabilities = foreground_of(prediction)
+        self.curve.add(mask, probabilities)  # Refuses what is no number.
         counts = PixelCounts()
-        counts.add(mask, prediction >= self.threshold)
+        counts.add(mask, found)
         self.counts.merge(counts)
         if not counts.true_positives + counts.false_negatives:
             table = np.array([dataclasses.astuple(counts)])
             self._false_shares += false_shares(table).tolist()
         if self._loss is not None:
-            totals, weights = self._loss(mask, prediction)
+            totals, weights = self._loss(labels, prediction)
             self._totals = self._totals + totals.astype(np.float64)
             self._weights = self._weights + weights.astype(np.float64)
 
@@ -149,6 +175,8 @@ class MaskScores:
         """Adds what another one counted."""
         self.counts.merge(other.counts)
         self.curve.merge(other.curve)
+        if self.matrix is not None and other.matrix is not None:
+            self.matrix += other.matrix
         self._false_shares += other._false_shares
         self._totals = self._totals + other._totals
         self._weights = self._weights + other._weights
@@ -157,7 +185,9 @@ class MaskScores:
         """`loss` if there is one, then `iou`, `dice`, `precision`, `recall`.
 
         And `false_area` if there were images without foreground: the mean share of
-        these that was taken for it.
+        these that was taken for it. Of several classes these are of foreground as such;
+        then `mean_iou` comes first, and `iou/cat` and so on follow for each class that
+        is in the truth or was found.
         """
         scores = {
             name: getattr(self.counts, name)
@@ -165,6 +195,8 @@ class MaskScores:
         }
         if self._false_shares:
             scores["false_area"] = float(np.mean(self._false_shares))
+        if self.matrix is not None:
+            scores = scores_of_classes(self.matrix, self.class_names, scores)
         if self._loss is None:
             return scores
         weights = np.maximum(self._weights, np.finfo(np.float64).tiny)

@@ -10,19 +10,26 @@ that are ignored. Counts are exact integers; scores over the data set are ratios
 their sums, so that a large image counts more than a small one, and scores of images
 stand beside them. Where there was nothing to find and nothing was found, a ratio is 1;
 where there was nothing to find and something was found, IoU and Dice are 0.
+
+Of several classes, these scores are of foreground against background, whatever the
+class; `ClassEvaluation` adds those of each.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unet_train.data.labels import as_foreground, decide
+from unet_train.options.data import FOREGROUND
 from unet_train.scoring.accumulator import evaluate
 from unet_train.scoring.bootstrap import interval, resampled
+from unet_train.scoring.classes import ClassEvaluation
+from unet_train.scoring.confusion import foreground_of
 from unet_train.scoring.counts import (
     Floats,
     ImageCounts,
@@ -54,14 +61,19 @@ class Evaluation:
     It keeps 2 kB an image, for the intervals.
 
     Attributes:
-      threshold: Probability from which a pixel is foreground.
-      images: The counts at that threshold, image by image.
+      threshold: Probability from which a pixel is foreground; for one class.
+      classes: Of several, each by itself; None for one.
+      images: The counts of foreground, image by image.
       curve: The counts at 257 thresholds, all images together.
       reliability: How often it was right when it said what.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(
+        self, threshold: float, class_names: Sequence[str] = FOREGROUND
+    ) -> None:
         self.threshold = threshold
+        several = len(class_names) > 1
+        self.classes = ClassEvaluation(class_names) if several else None
         self.images: list[ImageCounts] = []
         self.curve = ThresholdCounts()
         self.reliability = Reliability(self.curve)
@@ -70,7 +82,7 @@ class Evaluation:
     @classmethod
     def of(cls, predictor: Predictor, examples: Iterable[Example]) -> Evaluation:
         """Predicts and counts each example, one at a time."""
-        evaluation = cls(predictor.threshold)
+        evaluation = cls(predictor.threshold, predictor.class_names)
         evaluate(predictor, examples, evaluation)
         return evaluation
 
@@ -79,10 +91,14 @@ class Evaluation:
 
         Args:
           example: Its mask counts; its id and name are kept.
-          prediction: [H, W], probability of foreground, 0 to 1.
+          prediction: Of `Predictor.probabilities`, 0 to 1.
         """
         mask = example.mask[..., 0]
-        predicted = prediction >= self.threshold
+        predicted = decide(prediction, self.threshold)
+        if self.classes is not None:
+            self.classes.add(mask, prediction, predicted)
+            mask, predicted = as_foreground(mask), predicted != 0
+            prediction = foreground_of(prediction)
         counts = PixelCounts()
         counts.add(mask, predicted)
         near, either = boundary_counts(mask, predicted)
@@ -105,6 +121,8 @@ class Evaluation:
         """Takes the images of another one behind its own."""
         self.images += other.images
         self._curves += other._curves
+        if self.classes is not None and other.classes is not None:
+            self.classes.merge(other.classes)
         self.curve.merge(other.curve)
         self.reliability.merge(other.reliability)
 
@@ -124,7 +142,7 @@ class Evaluation:
             **{name: float(value) for name, value in ratios(totals).items()},
             "average_precision": _or_none(average_precision(self.curve)),
             "calibration_error": self.reliability.error(),
-            "threshold": self.threshold,
+            **({} if self.classes else {"threshold": self.threshold}),
             "images": len(self.images),
             "mean_image_iou": _or_none(_mean(of_images["iou"])),
             "per_image": {name: _spread(each) for name, each in of_images.items()},
@@ -132,6 +150,7 @@ class Evaluation:
                 not each.foreground for each in self.images
             ),
             "false_area": _or_none(false_area(table)),
+            **(self.classes.scores() if self.classes else {}),
         }
 
     def intervals(self, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -159,6 +178,8 @@ class Evaluation:
                 samples["average_precision"] = average_precision_of(
                     _weighted_sum(drawn, curves)
                 )
+            if self.classes is not None:
+                samples |= self.classes.samples(drawn)
             return samples
 
         samples = resampled(len(table), compute, seed=seed)

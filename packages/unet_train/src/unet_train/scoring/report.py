@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from unet_train.inference.pictures import overlay
+from unet_train.inference.pictures import overlay_of
 from unet_train.runs.folder import METRICS, write_text
 from unet_train.scoring.counts import ImageCounts, counts_table, false_area
 from unet_train.scoring.evaluation import Evaluation
+from unet_train.scoring.report_classes import draw_matrix, html_of_classes, rule
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -36,6 +37,7 @@ _PICTURE_SIZE = 480
 
 _MEANING = {
     "iou": "pixels found and true over pixels found or true, all images together",
+    "mean_iou": "mean IoU of the classes that are there or were found",
     "false_area": "mean share found of images without foreground",
     "dice": "the F1 score of the pixels",
     "precision": "share of what was found that is true",
@@ -114,15 +116,18 @@ def write_report(
         for name, group in chosen.items()
         if group
     )
-    plots = "".join(
-        _svg(figure) for figure in (_curve(evaluation), _calibration(evaluation))
-    )
+    figures = [_curve(evaluation), _calibration(evaluation)]
+    if evaluation.classes is not None:
+        matrix = record["confusion_matrix"]
+        figures.append(draw_matrix(matrix, evaluation.classes.names))
+    plots = "".join(map(_svg, figures))
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>{_STYLE}</style></head><body>
 <h1>{title}</h1>
 <p>{html.escape(_summary(record))}</p>
 {_table(record)}
+{html_of_classes(record)}
 {_table_by_dataset(record.get("datasets", {}))}
 <p>Mean and quantiles of the images' own scores:</p>
 {_table_of_images(record)}
@@ -212,9 +217,7 @@ def _summary(record: Mapping[str, Any]) -> str:
     return (
         f"{record['images']} images of {record['dataset']}"
         + (f", {without} of them without foreground" if without else "")
-        + f"; step {record['step']}, {record['weights']} weights; a pixel is foreground"
-        f" from a probability of {record['threshold']:.3g}"
-        f" ({record['threshold_from']})"
+        + f"; step {record['step']}, {record['weights']} weights; {rule(record)}"
         + ("; mean with the mirror image" if record.get("flips") else "")
         + ". Intervals: 95%, from 1,000 data sets drawn"
         " from these images."
@@ -262,8 +265,10 @@ def _picture(example: Example, predictor: Predictor, told: str) -> str:
     mask = example.mask[..., 0]
     photo = example.image.copy()
     photo[mask == 255] //= 2
-    truth = overlay(photo, mask == 1)
-    found = overlay(photo, predictor(example.image))
+    truth, found = (
+        overlay_of(photo, each, predictor.class_names)
+        for each in (mask, predictor(example.image))
+    )
     both = PIL.Image.fromarray(np.concatenate([truth, found], axis=1))
     both.thumbnail((2 * _PICTURE_SIZE, _PICTURE_SIZE))
     buffer = io.BytesIO()
@@ -285,8 +290,9 @@ def _curve(evaluation: Evaluation) -> matplotlib.figure.Figure:
     figure, axes = _axes("recall", "precision")
     axes.plot(recall[some], precision, drawstyle="steps-pre")
     here = min(int(np.ceil(evaluation.threshold * 256)), int(some.nonzero()[0].max()))
-    axes.plot(recall[here], precision[here], "o", label="at the threshold")
-    axes.legend(loc="lower left")
+    if evaluation.classes is None:
+        axes.plot(recall[here], precision[here], "o", label="at the threshold")
+        axes.legend(loc="lower left")
     axes.set_title("Precision and recall")
     return figure
 

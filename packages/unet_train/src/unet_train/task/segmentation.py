@@ -11,19 +11,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from unet_core import read_geometry
 from unet_core.encoders.class_prior import without_class_prior
+from unet_train.data.labels import default_names, require_logits
 from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
 from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
 from unet_train.task.encoder import prepare_encoder, slowed
 from unet_train.task.layers import set_precision, weights_by_place
-from unet_train.task.loss import Loss
+from unet_train.task.loss import Loss, at_full_size
 from unet_train.task.losses import make_loss
 from unet_train.task.optimizer import (
     WarmUp,
@@ -46,12 +45,9 @@ Batch = tuple[tf.Tensor, ...]
 # Variables of Keras's LossScaleOptimizer.
 _LOSS_SCALE = ("dynamic_scale", "step_counter")
 
-# Probabilities in float32 tell no logits beyond those of this and 1 minus this.
-_EPSILON = np.float32(1e-7)
-
 
 class SegmentationTask:
-    """Foreground against background with a U-Net of one logit.
+    """Foreground against background with one logit, or classes with one for each.
 
     Override `train_step` to train differently; it is a plain function of a batch, run
     on each device with its part of it; `make_scores` and `monitor` to score otherwise.
@@ -67,9 +63,13 @@ class SegmentationTask:
       accumulate: In how many parts a step's gradients are computed.
       compiles_gradients: Whether XLA compiles these, and the rest of a step is left as
         it is; on several devices, whose exchange XLA cannot compile.
-      threshold: Probability from which a pixel counts as foreground, as it is now.
+      class_names: Of one logit, what is foreground; of several, what each but the
+        first, the background, tells.
+      threshold: Probability from which a pixel counts as foreground, as it is now; of
+        several classes the most probable counts, and this has no effect.
       log_names: What `train_step` returns, in this order; "loss" must be among them.
-      monitor: The score of a validation by which models are compared.
+      monitor: The score of a validation by which models are compared; `mean_iou` of
+        several classes.
     """
 
     log_names: tuple[str, ...] = ("loss", "learning_rate", "gradient_norm")
@@ -79,26 +79,44 @@ class SegmentationTask:
         """Makes loss and optimizer.
 
         Args:
-          model: From `unet_core.build_unet`, with one class; made within the trainer's
-            scope if it is to train on several devices.
+          model: From `unet_core.build_unet`, with `classes` of 1, or of background and
+            n classes n + 1; made within the trainer's scope if it is to train on
+            several devices.
           **options: Fields of `TaskOptions`.
+
+        Raises:
+          ValueError: An impossible option, or one for another number of classes.
         """
-        if model.outputs[0].shape[-1] != 1:
-            raise ValueError(
-                f"The model has {model.outputs[0].shape[-1]} output channels; a binary"
-                " mask takes one logit. Build it with `classes=1`."
-            )
         self.model = model
+        logits = model.outputs[0].shape[-1]
+        self.class_names = default_names(logits)
+        if logits > 1 and type(self).monitor == SegmentationTask.monitor:
+            self.monitor = Monitor("mean_iou", "max")
         self.trained = without_class_prior(model)
         self.options = TaskOptions(**options)
         self._encoder = prepare_encoder(model, self.options)
+        if logits > 1 and self.options.threshold is not None:
+            raise ValueError(
+                f"`threshold` is for one class, and the model tells {logits - 1}: of"
+                " several the most probable counts. Leave it out."
+            )
         self.loss: Loss = make_loss(self.options.loss)
+        self.loss.check_logits(logits)
         self.schedule = WarmUp.of(self.options)
         self.optimizer: keras.Optimizer = make_optimizer(self.options, self.schedule)
         self.accumulate = 1
         self.compiles_gradients = False
         self.threshold = self.options.threshold or 0.5
         self.averages: list[tf.Variable] = []
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Says what the data has labels for.
+
+        Raises:
+          ValueError: The model has logits for another number of classes.
+        """
+        require_logits(self.model.outputs[0].shape[-1], names)
+        self.class_names = tuple(names)
 
     def set_precision(self, precision: Precision) -> None:
         """Sets what the layers compute in; weights stay float32.
@@ -214,11 +232,16 @@ class SegmentationTask:
           image_size: As for `Predictor`.
         """
         return Predictor(
-            self.evaluation_model(), image_size=image_size, threshold=self.threshold
+            self.evaluation_model(),
+            image_size=image_size,
+            threshold=self.threshold,
+            class_names=self.class_names,
         )
 
     def calibrate(self, predictor: Predictor, examples: Iterator[Example]) -> None:
         """Chooses the threshold with the highest IoU, unless the options have one.
+
+        Of several classes there is none to be chosen.
 
         Called before each validation, with the present weights in the predictor.
 
@@ -226,7 +249,7 @@ class SegmentationTask:
           predictor: Gets the threshold.
           examples: Held-out training images, of which there may be none.
         """
-        if self.options.threshold is None:
+        if self.options.threshold is None and len(self.class_names) == 1:
             scores = MaskScores(self.threshold)
             for example in examples:
                 scores.add(example, predictor.probabilities(example.image))
@@ -236,19 +259,7 @@ class SegmentationTask:
 
     def make_scores(self) -> Accumulator:
         """What a validation counts into."""
-        return MaskScores(self.threshold, self._loss_of_image)
-
-    def _loss_of_image(
-        self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Totals and weights of the loss, of a whole image of [H, W]."""
-        clipped = np.clip(probabilities, _EPSILON, 1 - _EPSILON)
-        logits = np.log(clipped) - np.log1p(-clipped)
-        masks = tf.constant(mask[np.newaxis, ..., np.newaxis])
-        totals = self.loss.total(
-            masks, tf.constant(logits[np.newaxis, ..., np.newaxis])
-        )
-        return np.asarray(totals), np.asarray(self.loss.weight(masks))
+        return MaskScores(self.threshold, self.loss.of_image, self.class_names)
 
     def _divisor(self, masks: tf.Tensor) -> tf.Tensor:
         if self.options.reduction == "mean":
@@ -264,7 +275,7 @@ class SegmentationTask:
         shares = [0.5**level for level in range(len(outputs))]
         loss = tf.constant(0.0)
         for level, (logits, share) in enumerate(zip(outputs, shares, strict=True)):
-            logits = _at_full_size(logits, level, masks)
+            logits = at_full_size(logits, level, masks)
             total = self.loss.total(masks, logits, *weights)
             mean = tf.math.divide_no_nan(total, divisor)
             loss += tf.reduce_sum(mean) * share / sum(shares)
@@ -316,15 +327,3 @@ class SegmentationTask:
             return list(gradients), norm
         factor = self.options.clip_norm / tf.maximum(norm, self.options.clip_norm)
         return [gradient * factor for gradient in gradients], norm
-
-
-def _at_full_size(logits: tf.Tensor, level: int, masks: tf.Tensor) -> tf.Tensor:
-    """The logits of a further head, 2^level times as large, cut to the window."""
-    if level == 0:
-        return logits
-    height, width = (tf.shape(logits)[axis] * 2**level for axis in (1, 2))
-    larger = tf.image.resize(logits, [height, width])
-    top, left = (height - tf.shape(masks)[1]) // 2, (width - tf.shape(masks)[2]) // 2
-    return tf.image.crop_to_bounding_box(
-        larger, top, left, tf.shape(masks)[1], tf.shape(masks)[2]
-    )

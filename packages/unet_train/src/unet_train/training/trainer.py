@@ -133,8 +133,8 @@ class Trainer:
 
         Raises:
           ValueError: The run folder holds a run already and `resume` is not set; its
-            checkpoint, the tile size or a norm does not fit; a split or its masks are
-            not what they should be; no weight of `init_from` fits.
+            checkpoint, the tile size, the classes or a norm do not fit; a split or its
+            masks are not what they should be; no weight of `init_from` fits.
           FloatingPointError: The loss is no longer finite.
           Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """
@@ -142,6 +142,7 @@ class Trainer:
             shutil.rmtree(self.run_dir, ignore_errors=True)
         self._saver.refuse_to_overwrite(resume=resume)
         task.check_tile_size(data.options.tile_size)
+        task.name_classes(data.options.class_names)
         run = self._start(task, data, init_from, config)
         with StopOnSignal() as stop, self.scope():
             try:
