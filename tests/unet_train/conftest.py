@@ -168,6 +168,23 @@ def shapes_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def classes_run(tmp_path_factory: pytest.TempPathFactory, shapes_dir) -> pathlib.Path:
+    """A run on `Shapes`, of which the number of logits follows from the dataset."""
+    from unet_train.cli import main
+
+    folder = tmp_path_factory.mktemp("classes") / "run"
+    options = [
+        "--data.name=shapes", f"--data.data_dir={shapes_dir}", "--data.holdout=0",
+        "--data.tile_size=46", "--data.batch_size=4", "--model.depth=1",
+        "--model.base_filters=8", "--model.norm_momentum=0.5",
+        "--task.learning_rate=0.02", "--trainer.max_steps=50",
+        "--callbacks=[{class_path: unet_train.callbacks.TensorBoard}]",
+    ]  # fmt: skip
+    assert main(["fit", f"--run_dir={folder}", *options]) == 0
+    return folder
+
+
 @pytest.fixture
 def make_shapes(shapes_dir):
     from unet_train import SegmentationData

@@ -149,7 +149,13 @@ def test_oxford_pets(tmp_path, capsys):
     assert (metrics["images"], metrics["split"]) == (2, "test")
     capsys.readouterr()
     assert cli.main(["evaluate", run_dir, "--split=test", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["iou"] == metrics["iou"]
+    record = json.loads(capsys.readouterr().out)
+    assert record["iou"] == metrics["iou"]
+    assert list(record["classes"]) == ["pet", "border"]
+    assert all(each["images"] == 2 for each in record["classes"].values())
+    matrix = np.array(record["confusion_matrix"])
+    assert matrix.shape == (3, 3)
+    assert (matrix.sum(1) > 0).all()
 
 
 def test_oxford_pets_says_how_it_is_used():
@@ -159,6 +165,6 @@ def test_oxford_pets_says_how_it_is_used():
     assert names == ["fit", "evaluate", "predict"]
     _, *arguments = commands[0].replace("examples/", f"{EXAMPLES}/").split()
     options = fit.parser().parse_args(arguments)
-    assert (options.data.foreground, options.data.background) == ([1], [2])
-    assert options.data.ignored == [3]
+    assert options.data.labels == {"pet": [1], "border": [3]}
+    assert (options.data.background, options.data.ignored) == ([2], [])
     assert options.data.eval_split == "test"

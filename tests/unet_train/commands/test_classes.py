@@ -13,18 +13,9 @@ from unet_train.cli import main
 NAMES = ["disc", "square", "bar"]
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, shapes_dir):
-    """A run of which the number of logits follows from the dataset."""
-    folder = tmp_path_factory.mktemp("classes") / "run"
-    options = [
-        "--data.name=shapes", f"--data.data_dir={shapes_dir}", "--data.holdout=0",
-        "--data.tile_size=46", "--data.batch_size=4", "--model.depth=1",
-        "--model.base_filters=8", "--model.norm_momentum=0.5",
-        "--task.learning_rate=0.02", "--trainer.max_steps=50", "--callbacks=[]",
-    ]  # fmt: skip
-    assert main(["fit", f"--run_dir={folder}", *options]) == 0
-    return folder
+@pytest.fixture
+def run_dir(classes_run):
+    return classes_run
 
 
 @pytest.fixture

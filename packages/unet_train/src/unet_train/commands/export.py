@@ -42,7 +42,10 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
         " are given, or ten synthetic pictures if that is not at hand",
     )
     export.add_argument(
-        "--name", type=str, default="foreground", help="what the network finds"
+        "--name",
+        type=str | None,
+        default=None,
+        help="what a network of one class finds, where its data has no name for it",
     )
     export.add_argument(
         "--tile_size",

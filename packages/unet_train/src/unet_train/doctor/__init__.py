@@ -14,7 +14,13 @@ causes: the first fault is what to mend first, since it may be the cause of the 
 """
 
 from unet_train.doctor.alignment import check_alignment
-from unet_train.doctor.data import Survey, check_foreground, check_values, look_at
+from unet_train.doctor.data import (
+    Survey,
+    check_classes,
+    check_foreground,
+    check_values,
+    look_at,
+)
 from unet_train.doctor.drawings import check_folder, write_drawings
 from unet_train.doctor.examination import Examination, Scope, examine
 from unet_train.doctor.finding import Finding, conclude
@@ -27,7 +33,13 @@ from unet_train.doctor.network import (
     check_weights,
 )
 from unet_train.doctor.precision import check_precision
-from unet_train.doctor.scores import Scores, check_logits, check_threshold, score
+from unet_train.doctor.scores import (
+    Scores,
+    check_classes_found,
+    check_logits,
+    check_threshold,
+    score,
+)
 
 __all__ = [
     "Examination",
@@ -37,6 +49,8 @@ __all__ = [
     "Survey",
     "check_alignment",
     "check_batch_norm",
+    "check_classes",
+    "check_classes_found",
     "check_dead_units",
     "check_folder",
     "check_foreground",

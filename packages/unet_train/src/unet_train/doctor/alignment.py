@@ -16,6 +16,7 @@ import PIL.Image
 import scipy.fft
 import scipy.ndimage
 
+from unet_train.data.labels import STRANGE, is_foreground
 from unet_train.doctor.finding import Finding
 from unet_train.inference.pictures import overlay
 from unet_train.scoring.bootstrap import resampled
@@ -138,7 +139,7 @@ def draw_alignment(examples: Sequence[Example]) -> npt.NDArray[np.uint8]:
     """A sheet of photos with their masks outlined; what is ignored is darkened.
 
     Args:
-      examples: With labels 0, 1 and 255.
+      examples: With labels.
 
     Returns:
       uint8 [H, W, 3], four photos a row.
@@ -157,7 +158,8 @@ def draw_alignment(examples: Sequence[Example]) -> npt.NDArray[np.uint8]:
             )
         )
         photo = np.where(mask[..., np.newaxis] == 255, photo // 2, photo)
-        sheet[top : top + height, left : left + width] = overlay(photo, mask == 1)
+        found = is_foreground(mask) & (mask != STRANGE)
+        sheet[top : top + height, left : left + width] = overlay(photo, found)
     return sheet
 
 

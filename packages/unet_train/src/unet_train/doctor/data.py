@@ -14,7 +14,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.data.dataset import Example, MaskDataset
-from unet_train.data.labels import IGNORE, STRANGE, label_table
+from unet_train.data.labels import (
+    IGNORE,
+    STRANGE,
+    as_foreground,
+    is_foreground,
+    label_table,
+)
 from unet_train.doctor.alignment import boundary_map
 from unet_train.doctor.finding import Finding
 from unet_train.doctor.words import share
@@ -52,8 +58,15 @@ class Survey:
     def labels(self) -> npt.NDArray[np.int64]:
         """Pixels of background, foreground, ignored and of no meaning, [images, 4]."""
         table = label_table(self.options)
-        kinds = (0, 1, IGNORE, STRANGE)
-        return np.stack([self.values[:, table == kind].sum(1) for kind in kinds], 1)
+        found = is_foreground(table) & (table != STRANGE)
+        kinds = (table == 0, found, table == IGNORE, table == STRANGE)
+        return np.stack([self.values[:, kind].sum(1) for kind in kinds], 1)
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Pixels of each class, [images, classes]."""
+        found = self.options.classes.values()
+        return np.stack([self.values[:, values].sum(1) for values in found], 1)
 
 
 def look_at(data: MaskDataset, images: int) -> Survey:
@@ -148,10 +161,11 @@ def check_all_values(names: Iterable[str], surveys: Sequence[Survey]) -> list[Fi
 def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
     """What masks with these values are, whose foreground the options do not find."""
     named = (
-        f"foreground is {options.foreground}, background {options.background}, ignored"
-        f" {options.ignored}"
+        f"foreground is {options.labels or options.foreground}, background"
+        f" {options.background}, ignored {options.ignored}"
     )
-    known = {*options.foreground, *options.background, *options.ignored}
+    found = {value for values in options.classes.values() for value in values}
+    known = {*found, *options.background, *options.ignored}
     strange = [value for value in present if value not in known]
     objects = strange or [value for value in present if value in options.ignored]
     if not objects:
@@ -160,9 +174,16 @@ def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
             "Build the dataset with the categories that you look for, or look at more"
             " images (--images).",
         )
-    if len(objects) == 1 and not set(present) & set(options.foreground):
+    if len(objects) == 1 and not set(present) & found:
         kind = " and ".join(map(str, sorted({*options.background, *objects})))
         ignored = [each for each in options.ignored if each not in objects]
+        if options.labels is not None and len(options.labels) > 1:
+            return (
+                f"the masks are of {kind}, so that they tell one class, but {named}",
+                f'Leave --data.labels out and set --data.foreground "{objects}"'
+                f' --data.ignored "{ignored}", or build the dataset with a label for'
+                " each class.",
+            )
         return (
             f"the masks are of {kind}, but {named}",
             f'Set --data.foreground "{objects}" --data.ignored "{ignored}".',
@@ -170,8 +191,8 @@ def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
     return (
         f"the values {objects} of the masks are not named, or nothing is foreground:"
         f" {named}",
-        "Name every value with --data.foreground, --data.background and"
-        " --data.ignored.",
+        f"Name every value with --data.{'labels' if options.labels else 'foreground'},"
+        " --data.background and --data.ignored.",
     )
 
 
@@ -210,6 +231,29 @@ def check_foreground(*surveys: Survey) -> Finding:
     return Finding("foreground", "ok", text)
 
 
+def check_classes(*surveys: Survey) -> Finding:
+    """Of several classes, how much there is of each, in how many images."""
+    names = list(surveys[0].options.classes)
+    pixels = np.concatenate([survey.classes for survey in surveys])
+    labelled = np.concatenate([survey.labels for survey in surveys])[:, :2].sum()
+    told = ", ".join(
+        f"{name} {share(pixels[:, n].sum() / max(labelled, 1))} in"
+        f" {np.count_nonzero(pixels[:, n])}"
+        for n, name in enumerate(names)
+    )
+    text = f"of the labelled pixels, and of {len(pixels)} images: {told}"
+    absent = [name for n, name in enumerate(names) if not pixels[:, n].any()]
+    if absent:
+        return Finding(
+            "classes",
+            "warning",
+            f"{', '.join(absent)} in none of the images; {text}",
+            "Look at more images (--images); else correct --data.labels, or leave that"
+            " class out: it cannot be learned.",
+        )
+    return Finding("classes", "ok", text)
+
+
 def _add(survey: Survey, example: Example) -> None:
     if example.image.shape[:2] != example.mask.shape[:2]:
         image, mask = (part.shape[:2] for part in (example.image, example.mask))
@@ -218,7 +262,8 @@ def _add(survey: Survey, example: Example) -> None:
             f" {mask[0]} x {mask[1]}"
         )
         return
-    found = boundary_map(example.image, example.mask[..., 0])
+    labels = np.where(example.mask == STRANGE, np.uint8(0), example.mask)
+    found = boundary_map(example.image, as_foreground(labels[..., 0]))
     if found is not None:
         survey.boundary_maps.append(found)
     if len(survey.examples) < (_DRAWN_BLANK if found is None else _DRAWN):

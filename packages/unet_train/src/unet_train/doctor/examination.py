@@ -21,7 +21,12 @@ import tensorflow as tf
 from unet_core import read_geometry
 from unet_train.data.source import SegmentationData
 from unet_train.doctor.alignment import check_alignment, draw_alignment
-from unet_train.doctor.data import check_all_values, check_foreground, look_at
+from unet_train.doctor.data import (
+    check_all_values,
+    check_classes,
+    check_foreground,
+    look_at,
+)
 from unet_train.doctor.drawings import ALIGNMENT, LOGITS, Drawings
 from unet_train.doctor.finding import Finding, conclude
 from unet_train.doctor.learning import check_learning, overfit_one_batch
@@ -44,6 +49,7 @@ from unet_train.doctor.network import (
 from unet_train.doctor.pace import Pace, Tell
 from unet_train.doctor.precision import check_precision
 from unet_train.doctor.scores import (
+    check_classes_found,
     check_logits,
     check_threshold,
     draw_histogram,
@@ -167,6 +173,7 @@ class _Visit:
         self.scores = ""
         self.share = share_of_run(trainer.strategy)
         task.check_tile_size(data.options.tile_size)
+        task.name_classes(data.options.class_names)
         self.on_cpu = not tf.config.get_visible_devices("GPU")
         self.precision = choose_precision(
             *(trainer.precision, task.model),
@@ -191,6 +198,8 @@ class _Visit:
             yield check_gpu(self.trainer.device)
             return
         yield check_foreground(*surveys)
+        if len(self.data.options.class_names) > 1:
+            yield check_classes(*surveys)
         yield check_alignment(
             [found for survey in surveys for found in survey.boundary_maps]
         )
@@ -233,7 +242,9 @@ class _Visit:
             share=self.share,
             tell=self.tell,
         )
-        lowest = None if overfit.broke else float(overfit.logits.min())
+        # Of a softmax all logits may be above 0.
+        knows = not overfit.broke and len(task.class_names) == 1
+        lowest = float(overfit.logits.min()) if knows else None
         yield check_output_layer(task.model, lowest)
         yield check_learning(
             overfit, learning_rate=task.options.learning_rate, loss=task.options.loss
@@ -273,11 +284,15 @@ class _Visit:
         self.drawings[LOGITS] = draw_histogram(scores)
         tiles, masks = _training_tiles(model, data, self.trainer.seed)
         lowest = scores.logits.lowest
-        yield check_output_layer(model, lowest if math.isfinite(lowest) else None)
+        knows = predictor.is_binary and math.isfinite(lowest)
+        yield check_output_layer(model, lowest if knows else None)
         yield check_dead_units(model, tiles)
         yield check_batch_norm(model, tiles, masks)
         yield check_logits(scores, training_iou=tile_iou(model, tiles, masks))
-        yield check_threshold(scores, run_dir)
+        if predictor.is_binary:
+            yield check_threshold(scores, run_dir)
+        else:
+            yield check_classes_found(scores)
 
 
 def _training_tiles(

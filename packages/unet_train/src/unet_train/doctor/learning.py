@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from unet_train.data.labels import is_foreground
 from unet_train.data.share import ALL, Share
 from unet_train.doctor.finding import Finding
 from unet_train.doctor.pace import Pace, Tell
 from unet_train.doctor.words import duration
-from unet_train.scoring.counts import PixelCounts
+from unet_train.scoring.confusion import iou_of_logits
 from unet_train.task.optimizer import WarmUp
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _choose_batch(
     for batch in itertools.islice(batches, _BATCHES):
         foreground, labelled = (
             int(tf.math.count_nonzero(which))
-            for which in (batch[1] == 1, batch[1] != 255)
+            for which in (is_foreground(batch[1]), batch[1] != 255)
         )
         seen.append((batch, foreground / max(labelled, 1)))
         if 0.1 <= seen[-1][1] <= 0.9:
@@ -228,9 +229,7 @@ def _logits(task: SegmentationTask, batch: Batch) -> npt.NDArray[np.float32]:
 
 
 def _iou(logits: npt.NDArray[np.float32], batch: Batch) -> float:
-    counts = PixelCounts()
-    counts.add(batch[1].numpy(), logits > 0)
-    return counts.iou
+    return iou_of_logits([(batch[1].numpy(), logits)])
 
 
 def _has_bad_gradient(task: SegmentationTask, log: dict[str, float]) -> bool:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from unet_train.doctor.finding import Finding
 from unet_train.doctor.words import share
-from unet_train.scoring.counts import PixelCounts
+from unet_train.scoring.confusion import iou_of_logits
 
 _PROBE = np.random.default_rng(0).uniform(-50, 50, (1, 64, 64, 1)).astype(np.float32)
 # Logits that stay above this give no probability near 0.
@@ -31,7 +31,7 @@ def check_output_layer(model: keras.Model, lowest: float | None = None) -> Findi
 
     Args:
       model: Whose last layers are looked at.
-      lowest: The least logit that was seen for background, if any was.
+      lowest: The least logit that was seen for background, if any was; of one class.
     """
     found = _bounding_layer(model)
     if found is not None:
@@ -210,12 +210,13 @@ def tile_iou(
 ) -> float:
     """IoU at threshold 0.5; with `training` by batch statistics. Weights are kept."""
     statistics = [weight.numpy() for weight in model.non_trainable_weights]
-    counts = PixelCounts()
-    for batch, truth in zip(tiles, masks, strict=True):
-        counts.add(truth, np.asarray(model(batch, training=training)) > 0)
+    iou = iou_of_logits(
+        (truth, np.asarray(model(batch, training=training)))
+        for batch, truth in zip(tiles, masks, strict=True)
+    )
     for weight, value in zip(model.non_trainable_weights, statistics, strict=True):
         weight.assign(value)
-    return counts.iou
+    return iou
 
 
 def _drift(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 
-from unet_train.data.labels import IGNORE
+from unet_train.data.labels import IGNORE, as_foreground, decide
 from unet_train.data.source import Example
 from unet_train.doctor.finding import Finding
 from unet_train.doctor.pace import Pace
 from unet_train.doctor.words import share
 from unet_train.inference.predictor import Predictor
+from unet_train.scoring.confusion import (
+    confusion_matrix,
+    foreground_of,
+    scores_of_classes,
+)
 from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_area
 from unet_train.scoring.logits import LOGIT_LIMIT, LogitCounts
 
@@ -30,15 +35,21 @@ _COLORS = {"background": (70, 110, 200), "foreground": (230, 60, 140)}
 class Scores:
     """What was counted on whole photos.
 
+    Of several classes these are of foreground, whatever its class.
+
     Attributes:
       threshold: Of the predictor.
+      matrix: Of several classes, pixels by true and predicted label; else None.
       images: The counts at that threshold, photo by photo.
       curve: The counts at many thresholds, all photos together.
       logits: The counts by logit, and of what is no number; the others leave it out.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, class_names: Sequence[str] = ()) -> None:
         self.threshold = threshold
+        self.class_names = class_names
+        labels = len(class_names) + 1
+        self.matrix = np.zeros((labels, labels), np.int64) if labels > 2 else None
         self.images: list[PixelCounts] = []
         self.curve = ThresholdCounts()
         self.logits = LogitCounts()
@@ -46,13 +57,21 @@ class Scores:
     def add(
         self, mask: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]
     ) -> None:
-        """Counts one photo: labels 0, 1, 255 and probabilities, both [H, W]."""
+        """Counts one photo: labels [H, W], and what the predictor gives for it."""
+        found = None
+        if self.matrix is not None:
+            labels = decide(probabilities, self.threshold)
+            is_known = np.isfinite(probabilities[..., 0])
+            known = np.where(is_known, mask, np.uint8(IGNORE))
+            self.matrix += confusion_matrix(known, labels, len(self.matrix))
+            mask, found = as_foreground(mask), labels != 0
+            probabilities = foreground_of(probabilities)
         self.logits.add(mask, probabilities)
         is_number = np.isfinite(probabilities)
         mask = np.where(is_number, mask, np.uint8(IGNORE))
         probabilities = np.where(is_number, probabilities, np.float32(0))
         counts = PixelCounts()
-        counts.add(mask, probabilities >= self.threshold)
+        counts.add(mask, probabilities >= self.threshold if found is None else found)
         self.images.append(counts)
         self.curve.add(mask, probabilities)
 
@@ -82,6 +101,9 @@ class Scores:
         """How good the masks are, a clause: IoU, and what is painted for nothing."""
         count = len(self.images)
         text = f"IoU {self.counts.iou:.2f} on {count} validation images"
+        if self.matrix is not None:
+            scores = scores_of_classes(self.matrix, self.class_names, {})
+            text = f"mean IoU of the classes {scores['mean_iou']:.2f}, {text}"
         rows = [dataclasses.astuple(image) for image in self.images]
         table = np.array(rows, np.int64).reshape(-1, 4)
         blank = int(np.count_nonzero(table[:, 0] + table[:, 2] == 0))
@@ -100,10 +122,10 @@ def score(
 
     Args:
       predictor: What to score.
-      examples: Photos with labels 0, 1 and 255.
+      examples: Photos with labels.
       pace: Told after each.
     """
-    scores = Scores(predictor.threshold)
+    scores = Scores(predictor.threshold, predictor.class_names)
     for number, example in enumerate(examples, 1):
         scores.add(example.mask[..., 0], predictor.probabilities(example.image))
         if pace is not None:
@@ -152,6 +174,34 @@ def check_logits(scores: Scores, *, training_iou: float) -> Finding:
         f" {training_iou:.2f} on training tiles): {text}",
         "Train longer, at a --task.learning_rate that `unet-train find-lr` proposes;"
         " where foreground is rare, with --task.loss bce_dice.",
+    )
+
+
+def check_classes_found(scores: Scores) -> Finding:
+    """Whether every one of several classes that is there is found, and which is not."""
+    assert scores.matrix is not None
+    of_each = scores_of_classes(scores.matrix, scores.class_names, {})
+    text = ", ".join(
+        f"{name} {of_each[f'iou/{name}']:.2f}"
+        for name in scores.class_names
+        if f"iou/{name}" in of_each
+    )
+    true, found = scores.matrix.sum(1)[1:], scores.matrix.sum(0)[1:]
+    never = [
+        name
+        for name, truth, guesses in zip(scores.class_names, true, found, strict=True)
+        if truth and not guesses
+    ]
+    if not never:
+        return Finding("classes", "ok", f"IoU of each class: {text}")
+    return Finding(
+        "classes",
+        "fault" if len(never) == np.count_nonzero(true) else "warning",
+        f"{', '.join(never)} never predicted, though there are pixels of it; IoU of"
+        f" each class: {text}",
+        "Train longer, with --task.loss ce_dice, in which a rare class counts as much"
+        " as the others, or with class_weights; --data.foreground_share shows more of"
+        " it.",
     )
 
 

@@ -44,16 +44,36 @@ def make_card(module: PhotoModule, facts: Facts) -> str:
         "What it is": _what(module, facts),
         "Data": _data(facts),
         "Scores": _scores(facts),
-        "Intended use and limits": _use(module.class_names[1]),
+        "Intended use and limits": _use(_found(module)),
         "Inputs and outputs": _signatures(module, facts),
         "Loading": _loading(facts),
         "Agreement with the predictor": _parity(facts),
         "Licences": _LICENCES,
         "Configuration": _config(facts),
     }
-    title = f"# U-Net for {module.class_names[1]}, pixel by pixel\n"
+    title = f"# U-Net for {_found(module)}, pixel by pixel\n"
     return title + "".join(
         f"\n## {name}\n\n{text}\n" for name, text in sections.items()
+    )
+
+
+def _found(module: PhotoModule) -> str:
+    """What it finds, in words."""
+    *others, last = module.class_names[1:]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _rule(module: PhotoModule) -> str:
+    """What a pixel is given, and when it is of a class."""
+    predictor, name = module.predictor, _found(module)
+    if predictor.is_binary:
+        return (
+            f"the probability of {name}. From {predictor.threshold:g} on the mask has"
+            f" it as {name}."
+        )
+    return (
+        f"the probabilities of background, {name}. The mask has the most probable one"
+        " as its number, 0 for the background."
     )
 
 
@@ -81,8 +101,7 @@ def _what(module: PhotoModule, facts: Facts) -> str:
         A U-Net (Ronneberger, Fischer and Brox, 2015) of depth {geometry.depth} with
         "{geometry.padding}" padding{way_down}, {predictor.model.count_params():,}
         parameters,
-        which gives each pixel of a photo the probability of {module.class_names[1]}.
-        From {predictor.threshold:g} on the mask has it as {module.class_names[1]}.
+        which gives each pixel of a photo {_rule(module)}
         {scaled} {tiles} The weights are the {facts.weights} ones of the run. Exported
         with {versions}.""")
 
@@ -113,9 +132,16 @@ def _data(facts: Facts) -> str:
     text = _paragraph(f"""
         Dataset {", ".join(f"`{name}`" for name in names)} of TensorFlow Datasets. Mask
         values
-        {data["foreground"]} are foreground, {data["background"]} background;
+        {_values(data)}, {data["background"]} background;
         {data["ignored"]} count nowhere.""")
     return f"{text}\n\n{_table(('split', 'used for', 'images'), rows)}"
+
+
+def _values(data: Mapping[str, Any]) -> str:
+    """Which values of its masks are what."""
+    if not data.get("labels"):
+        return f"{data['foreground']} are foreground"
+    return ", ".join(f"{values} are {name}" for name, values in data["labels"].items())
 
 
 def _scores(facts: Facts) -> str:
@@ -141,16 +167,29 @@ def _use(name: str) -> str:
         on the data in question.""")
 
 
-def _signatures(module: PhotoModule, facts: Facts) -> str:
-    texts = []
-    if "saved_model" in facts.parity:
-        names = " and ".join(f"`{name}`" for name in module.class_names)
-        rows = [
+def _outputs(module: PhotoModule) -> list[tuple[str, str, str, str]]:
+    """Of the SavedModel: signature, output, type, values."""
+    names = " and ".join(f"`{name}`" for name in module.class_names)
+    if module.predictor.is_binary:
+        return [
             ("`serving_default`", "`mask`", "uint8 [H, W]", "0 and 1"),
             ("", "`probability`", "float32 [H, W]", "of 1"),
             ("", "`class_names`", "string [2]", f"{names}, of mask values 0 and 1"),
             ("`png`", "`mask_png_bytes`", "string []", "a PNG of 0 and 255"),
         ]
+    count = len(module.class_names)
+    return [
+        ("`serving_default`", "`mask`", "uint8 [H, W]", f"0 to {count - 1}"),
+        ("", "`probability`", f"float32 [H, W, {count}]", "of each of these"),
+        ("", "`class_names`", f"string [{count}]", f"{names}, of these values"),
+        ("`png`", "`mask_png_bytes`", "string []", "a PNG of the same values"),
+    ]
+
+
+def _signatures(module: PhotoModule, facts: Facts) -> str:
+    texts = []
+    if "saved_model" in facts.parity:
+        rows = _outputs(module)
         texts.append(f"""\
 `saved_model` takes `photo`, string []: the bytes of a JPEG, PNG, GIF, WebP or BMP. It
 is turned as its EXIF orientation says; H and W are those of the photo as it is seen.
@@ -162,14 +201,16 @@ as `{{"inputs": {{"b64": "..."}}}}`.""")
     others = [kind for kind in facts.parity if kind not in ("saved_model", "web")]
     if bare := [f"`{TABLE[kind].file}`" for kind in others]:
         geometry = module.geometry
+        logits = module.predictor.model.outputs[0].shape[-1]
+        rule = "softmax and argmax" if logits > 1 else "sigmoid and threshold"
         lost = f" - {2 * geometry.margin}" if geometry.margin else ""
         texts.append(
             _paragraph(f"""
             {", ".join(bare)}: the network alone. In goes `image`, float32 [N, H, W, 3],
             RGB of 0 to 255 without further scaling, H and W
             {geometry.smallest_valid_size} or that and any multiple of {geometry.step}.
-            Out come logits, float32 [N, H{lost}, W{lost}, 1]. Scaling, mirrored
-            borders, tiles, sigmoid and threshold are the caller's.""")
+            Out come logits, float32 [N, H{lost}, W{lost}, {logits}]. Scaling, mirrored
+            borders, tiles, {rule} are the caller's.""")
         )
     if "web" in facts.parity:
         texts.append(

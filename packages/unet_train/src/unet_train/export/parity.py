@@ -75,14 +75,14 @@ def compare(
                     f"{kind.file} cannot be run on {file.name}: {error}. Nothing was"
                     " exported; leave that format out."
                 ) from error
-            mask = found >= predictor.threshold
+            mask = predictor.decide(found)
         if found.shape != expected.shape:
             raise ValueError(
                 f"{kind.file} gives {found.shape} pixels for {file.name}, the predictor"
                 f" {expected.shape}. Nothing was exported."
             )
         difference = max(difference, float(np.abs(found - expected).max()))
-        pixels += int((mask != (expected >= predictor.threshold)).sum())
+        pixels += int((mask != predictor.decide(expected)).sum())
         of_pixels += mask.size
         if not difference <= TOLERANCE:
             raise ValueError(
@@ -97,9 +97,9 @@ def _predict_bytes(path: pathlib.Path) -> Any:
     """What serves photos at `path`: bytes to probability and mask."""
     loaded = tf.saved_model.load(path / "1")
 
-    def predict(photo: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def predict(photo: bytes) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         outputs = loaded.signatures["serving_default"](photo=tf.constant(photo))
-        return outputs["probability"].numpy(), outputs["mask"].numpy() == 1
+        return outputs["probability"].numpy(), outputs["mask"].numpy()
 
     return predict
 

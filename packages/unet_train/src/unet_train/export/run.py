@@ -29,7 +29,7 @@ from unet_train.export.signatures import PhotoModule
 from unet_train.export.web.page import check_examples
 from unet_train.export.web.runtime import read_runtime
 from unet_train.inference.photos import read_photo
-from unet_train.inference.predictor import Predictor
+from unet_train.inference.predictor import Predictor, require_no_threshold
 from unet_train.options import DataOptions
 from unet_train.runs import folder as run_folder
 from unet_train.runs import load
@@ -45,7 +45,7 @@ def export(
     threshold: float | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     photos: Sequence[str | os.PathLike[str]] = (),
-    name: str = "foreground",
+    name: str | None = None,
     tile_size: int | None = None,
     compact: bool = False,
     web_runtime: str | os.PathLike[str] | None = None,
@@ -64,7 +64,8 @@ def export(
       formats: Among `unet_train.export.FORMATS`.
       photos: To compare on; none for ten validation images of the run's dataset, or for
         ten synthetic pictures where that is not at hand.
-      name: What the network finds, for class names and card.
+      name: What a network of one class finds, for class names and card; None for what
+        its data calls it. Several classes have the names of the data.
       tile_size: Side of the tiles that large photos are cut into; None for what fits
         into 3 GiB of memory.
       compact: Round the weights to what float16 holds, for a smaller `model.keras`;
@@ -91,12 +92,16 @@ def export(
     trained = load.load_trained(run_dir, weights)
     if compact:
         round_weights(trained.model)
+    data = DataOptions(**config["data"])
+    require_no_threshold(threshold, data.class_names)
     predictor = Predictor(
         trained.model,
-        image_size=DataOptions(**config["data"]).prediction_size,
+        image_size=data.prediction_size,
         threshold=trained.threshold if threshold is None else threshold,
+        class_names=_names(data.class_names, name),
     )
-    module = PhotoModule(predictor, ("background", name), tile_size=tile_size)
+    names = ("background", *predictor.class_names)
+    module = PhotoModule(predictor, names, tile_size=tile_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that it can be moved there in one go.
     with tempfile.TemporaryDirectory(prefix="partial.", dir=output.parent) as scratch:
@@ -122,6 +127,17 @@ def export(
             publish(whole, config, {**(facts.metrics or {}), **settings})
         whole.replace(output)
     return parity
+
+
+def _names(names: Sequence[str], name: str | None) -> Sequence[str]:
+    if name is None:
+        return names
+    if len(names) > 1:
+        raise ValueError(
+            f"`name` {name!r} is for networks of one class; this one has the names of"
+            f" its data, {', '.join(names)}. Leave it out."
+        )
+    return [name]
 
 
 def _check_empty(output: pathlib.Path) -> None:

@@ -26,7 +26,7 @@ class PhotoModule(tf.Module):
 
     Attributes:
       predictor: What it does the same as.
-      class_names: Of mask values 0 and 1.
+      class_names: Of the values of masks, the background first.
       geometry: Of its model.
       largest_tile: Side of the largest tiles; None for one pass over the whole photo.
     """
@@ -42,7 +42,7 @@ class PhotoModule(tf.Module):
 
         Args:
           predictor: Its model, threshold and scaling are taken over.
-          class_names: Of mask values 0 and 1.
+          class_names: Of the values of masks, the background first.
           tile_size: Side of the largest tiles; None for what `largest_tile` says.
 
         Raises:
@@ -61,19 +61,28 @@ class PhotoModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="photo")])
     def mask(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`mask` uint8 [H, W], `probability` float32 [H, W], `class_names` [2]."""
+        """`mask` uint8 [H, W], `probability` float32 [H, W], `class_names` [2].
+
+        Of n classes, two or more: labels, [H, W, n + 1] and [n + 1].
+        """
         probability = self._probability(decode_photo(photo))
+        if self.predictor.is_binary:
+            found = probability >= self.predictor.threshold
+        else:
+            found = tf.argmax(probability, axis=-1)
         return {
-            "mask": tf.cast(probability >= self.predictor.threshold, tf.uint8),
+            "mask": tf.cast(found, tf.uint8),
             "probability": probability,
             "class_names": tf.constant(self.class_names),
         }
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="photo")])
     def png(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`mask_png_bytes`: the mask as a PNG of 0 and 255; string []."""
-        white = self.mask(photo)["mask"][..., tf.newaxis] * tf.constant(255, tf.uint8)
-        return {"mask_png_bytes": tf.io.encode_png(white)}
+        """`mask_png_bytes`: the mask as a PNG of 0 and 255, or of labels; string []."""
+        grey = self.mask(photo)["mask"][..., tf.newaxis]
+        if self.predictor.is_binary:
+            grey *= tf.constant(255, tf.uint8)
+        return {"mask_png_bytes": tf.io.encode_png(grey)}
 
     def with_network(self, forward: Forward) -> WholePhoto:
         """The same scaling and tiling around another form of the network."""
@@ -82,6 +91,7 @@ class PhotoModule(tf.Module):
             self.geometry,
             image_sizes=self.predictor.image_sizes,
             largest_tile=self.largest_tile,
+            logits=self.predictor.model.outputs[0].shape[-1],
         )
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:

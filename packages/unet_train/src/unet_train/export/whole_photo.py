@@ -2,7 +2,7 @@
 
 ```python
 whole = WholePhoto(forward, geometry, image_sizes=(640,), largest_tile=572)
-probability = whole(pixels)  # uint8 [H, W, 3] -> float32 [H, W]
+probability = whole(pixels)  # uint8 [H, W, 3] -> float32 [H, W], or [H, W, n + 1]
 ```
 
 Traced into a graph it needs no Python; called eagerly, `forward` may be anything, such
@@ -19,7 +19,7 @@ from unet_core.geometry import Geometry
 from unet_train.data import augment, cut
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
-"""Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', 1]."""
+"""Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', C]."""
 
 
 class WholePhoto:
@@ -36,6 +36,7 @@ class WholePhoto:
         *,
         image_sizes: tuple[int, ...],
         largest_tile: int | None,
+        logits: int = 1,
     ) -> None:
         """Does nothing yet.
 
@@ -46,49 +47,75 @@ class WholePhoto:
             probabilities are averaged; empty for none.
           largest_tile: Side of the largest tiles, a valid size; None for one pass over
             the whole photo whatever its size.
+          logits: That the network gives a pixel.
         """
+        self._channels = logits
         self._forward = forward
         self._geometry = geometry
         self._image_sizes = image_sizes
         self._largest_tile = largest_tile
 
     def __call__(self, photo: tf.Tensor) -> tf.Tensor:
-        """Probability of foreground, float32 [H, W], of uint8 [H, W, 3]."""
+        """Probability of foreground, float32 [H, W], of uint8 [H, W, 3].
+
+        Of n classes, two or more, those of the background and of each, [H, W, n + 1].
+        """
+        found = self._probabilities(photo)
+        return found[..., 0] if self._channels == 1 else found
+
+    def _probabilities(self, photo: tf.Tensor) -> tf.Tensor:
+        activate = tf.nn.sigmoid if self._channels == 1 else tf.nn.softmax
         if not self._image_sizes:
-            return tf.nn.sigmoid(self._logits(photo))
-        total = tf.zeros(tf.shape(photo)[:2])
+            return activate(self._logits(photo))
+        shape = tf.shape(photo)
+        total = tf.zeros([shape[0], shape[1], self._channels])
         for longer_side in self._image_sizes:
-            size = augment.scaled_size(tf.shape(photo), longer_side)
-            scaled = tf.nn.sigmoid(self._logits(augment.resize_image(photo, size)))
-            scaled = scaled[..., tf.newaxis]
-            total += tf.image.resize(scaled, tf.shape(photo)[:2])[..., 0]
+            size = augment.scaled_size(shape, longer_side)
+            scaled = activate(self._logits(augment.resize_image(photo, size)))
+            total += tf.image.resize(scaled, shape[:2])
         return total / len(self._image_sizes)
 
     def _logits(self, image: tf.Tensor) -> tf.Tensor:
-        """float32 [H, W]."""
+        """float32 [H, W, C]."""
         height, width = tf.unstack(tf.shape(image)[:2])
         tile_height, tile_width = self._tile_shape(height, width)
         rows = self._spans(height, tile_height)
         columns = self._spans(width, tile_width)
 
         def piece(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-            """What one tile gives, [W of the piece, H of the piece]."""
+            """What one tile gives, [W of the piece, H of the piece, C]."""
             y, x = rows[row], columns[column]
             places = self._places(y[0], tile_height, height)
             tile = tf.gather(image, places)
             places = self._places(x[0], tile_width, width)
             tile = tf.cast(tf.gather(tile, places, axis=1), tf.float32)
-            logits = self._forward(tile[tf.newaxis])[0, ..., 0]
+            logits = self._forward(tile[tf.newaxis])[0]
             top, left = y[1] - y[0], x[1] - x[0]
             used = logits[top : top + y[2] - y[1], left : left + x[2] - x[1]]
-            return tf.transpose(used)
+            return tf.transpose(used, [1, 0, 2])
 
         def band(row: tf.Tensor) -> tf.Tensor:
-            """All tiles side by side, [H of the band, W]."""
-            pieces = _join(_count(columns), lambda column: piece(row, column))
-            return tf.transpose(pieces)
+            """All tiles side by side, [H of the band, W, C]."""
+            pieces = self._join(_count(columns), lambda column: piece(row, column))
+            return tf.transpose(pieces, [1, 0, 2])
 
-        return _join(_count(rows), band)
+        return self._join(_count(rows), band)
+
+    def _join(
+        self, count: tf.Tensor, make: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """What is made of 0 to count - 1, one after the other, joined along axis 0."""
+        shape = (None, None, self._channels)
+        pieces = tf.TensorArray(
+            tf.float32, count, infer_shape=False, element_shape=shape
+        )
+        _, pieces = tf.while_loop(
+            lambda index, _: index < count,
+            lambda index, pieces: (index + 1, pieces.write(index, make(index))),
+            (0, pieces),
+            parallel_iterations=1,  # Memory for one tile.
+        )
+        return tf.ensure_shape(pieces.concat(), shape)
 
     def _places(self, start: tf.Tensor, count: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """The pixels of a tile along one axis, mirrored at both ends of the image."""
@@ -152,20 +179,6 @@ class WholePhoto:
 def _count(spans: tf.Tensor) -> tf.Tensor:
     """How many tiles there are."""
     return tf.shape(spans)[0]
-
-
-def _join(count: tf.Tensor, make: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """What is made of 0 to count - 1, one after the other, joined along axis 0."""
-    pieces = tf.TensorArray(
-        tf.float32, count, infer_shape=False, element_shape=(None, None)
-    )
-    _, pieces = tf.while_loop(
-        lambda index, _: index < count,
-        lambda index, pieces: (index + 1, pieces.write(index, make(index))),
-        (0, pieces),
-        parallel_iterations=1,  # Memory for one tile.
-    )
-    return tf.ensure_shape(pieces.concat(), (None, None))
 
 
 def _round_up(value: tf.Tensor, multiple: tf.Tensor | int) -> tf.Tensor:

@@ -148,11 +148,12 @@ class Predictor:
             photo = read_photo(photo)
         if not self.image_sizes:
             return self._without_axis(self._predict(photo))
-        total = np.float32(0)
+        shape = *photo.shape[:2], self.model.outputs[0].shape[-1]
+        total = np.zeros(shape, np.float32)
         for longer_side in self.image_sizes:
             size = augment.scaled_size(tf.shape(photo), longer_side)
             scaled = self._predict(augment.resize_image(photo, size).numpy())
-            total = total + tf.image.resize(scaled, photo.shape[:2]).numpy()
+            total += tf.image.resize(scaled, shape[:2]).numpy()
         return self._without_axis(total / np.float32(len(self.image_sizes)))
 
     def _without_axis(

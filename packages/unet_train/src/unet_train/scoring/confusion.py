@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unet_train.data.labels import IGNORE
-from unet_train.scoring.counts import Floats, ratios
+from unet_train.scoring.counts import Floats, PixelCounts, ratios
 
 
 def confusion_matrix(
@@ -86,6 +87,28 @@ def scores_of_classes(
 def foreground_of(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The probability of any class, [H, W], from those of [H, W, n + 1]."""
     return np.clip(1 - probabilities[..., 0], 0, 1)
+
+
+def iou_of_logits(pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> float:
+    """IoU of foreground where a logit is above 0; of several, the mean of classes.
+
+    Args:
+      pairs: Masks [N, H, W, 1] and logits [N, H, W, C].
+    """
+    counts, matrix = PixelCounts(), None
+    for masks, logits in pairs:
+        labels = logits.shape[-1]
+        if labels == 1:
+            counts.add(masks, logits > 0)
+        else:
+            found = logits.argmax(-1).astype(np.uint8)[..., np.newaxis]
+            more = confusion_matrix(masks, found, labels)
+            matrix = more if matrix is None else matrix + more
+    if matrix is None:
+        return counts.iou
+    return scores_of_classes(matrix, [str(n) for n in range(1, len(matrix))], {})[
+        "mean_iou"
+    ]
 
 
 def mean_of_present(values: Floats) -> Floats:

@@ -125,8 +125,7 @@ class Trainer:
           init_from: A run, a folder with `model.keras`, or such a file: every weight of
             it that fits is taken at the start. A checkpoint to go on from counts for
             more.
-          config: What `config.yaml` gets beside the options of `task`, `data` and the
-            trainer: the command line adds model and callbacks.
+          config: What `config.yaml` gets beside the options of task, data and trainer.
 
         Returns:
           The scores on all validation images, as in `metrics.json`.
