@@ -86,14 +86,19 @@ def export(
     check_installed(formats)
     kinds = {name: TABLE[name] for name in formats}
     _check_empty(output)
-    if "web" in kinds:
-        kinds["web"] = _web(web_runtime, [pathlib.Path(each) for each in web_examples])
     config = run_folder.read_config(run_dir)
     trained = load.load_trained(run_dir, weights)
     if compact:
         round_weights(trained.model)
     data = DataOptions(**config["data"])
     require_no_threshold(threshold, data.class_names)
+    if "web" in formats and len(data.class_names) > 1:
+        raise ValueError(
+            "The page of `--formats web` shows one class, and this network tells"
+            f" {', '.join(data.class_names)}. Choose other formats."
+        )
+    if "web" in kinds:
+        kinds["web"] = _web(web_runtime, [pathlib.Path(each) for each in web_examples])
     predictor = Predictor(
         trained.model,
         image_size=data.prediction_size,

@@ -154,7 +154,8 @@ class Predictor:
             size = augment.scaled_size(tf.shape(photo), longer_side)
             scaled = self._predict(augment.resize_image(photo, size).numpy())
             total += tf.image.resize(scaled, shape[:2]).numpy()
-        return self._without_axis(total / np.float32(len(self.image_sizes)))
+        total /= len(self.image_sizes)
+        return self._without_axis(total)
 
     def _without_axis(
         self, probabilities: npt.NDArray[np.float32]
