@@ -109,7 +109,9 @@ def test_yaml_blocks_are_options(code, modules, tmp_path, monkeypatch):
     )
     made = parser.instantiate(options)
     assert all(isinstance(each, Callback) for each in made.callbacks)
-    model = build_unet(UNetConfig(depth=1, base_filters=1))
+    labels = options.data.labels or {}
+    classes = 1 + len(labels) if len(labels) > 1 else 1
+    model = build_unet(UNetConfig(depth=1, base_filters=1, classes=classes))
     if options.network is not None:
         model = make_part(options.network, {})
     task = SegmentationTask(model, **options.task.as_dict())
