@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
+from etils import epath
 
 from coco_cats_tfds import CocoDataError
+from coco_cats_tfds.annotations import Annotation, Image, ImageRecord
+from coco_cats_tfds.choice import Choice
 from coco_cats_tfds.coco_cats_dataset_builder import Builder, CocoCatsConfig
-from coco_cats_tfds.sources import FolderSource
+from coco_cats_tfds.sources import FileSource, FolderSource
 
 
 def build(root, data_dir, **fields):
@@ -116,9 +120,38 @@ def test_beam_in_several_processes_gives_the_same_bytes(make_coco, tmp_path):
         )
     )
     assert digests(tmp_path / "beam") == digests(tmp_path / "plain")
+    assert not list((tmp_path / "beam").glob("**/*.pickle"))
     assert builder.info.metadata == plain.info.metadata
     (invalid,) = builder.info.metadata["counts"]["train"]["invalid"]
     assert invalid["image"] == 3
+
+
+def test_the_graph_of_the_pipeline_does_not_grow_with_the_annotations(tmp_path):
+    beam = pytest.importorskip("apache_beam")
+    from coco_cats_tfds import beam_pipeline
+
+    def graph_bytes(count):
+        outline = [float(number) for number in range(200)]
+        names = [f"{number:012d}.jpg" for number in range(count)]
+        records = [
+            ImageRecord(
+                Image(id=number, file_name=name, height=480, width=640),
+                (Annotation(id=number, image_id=number, category_id=17,
+                            segmentation=msgspec.Raw(msgspec.json.encode([outline]))),),
+            )
+            for number, name in enumerate(names)
+        ]  # fmt: skip
+        source = FileSource(dict(enumerate(names)))
+        pipeline = beam.Pipeline()
+        _ = pipeline | beam_pipeline.generate_examples(
+            records, source, Choice(), folder=epath.Path(tmp_path / str(count))
+        )
+        return pipeline.to_runner_api().ByteSize()
+
+    few, many = graph_bytes(10), graph_bytes(20_000)
+    # The names of 40 files of records, at most.
+    assert many < few + 40 * 500
+    assert many < 100_000
 
 
 def test_everything_is_counted_printed_and_recorded(make_coco, tmp_path, capsys):

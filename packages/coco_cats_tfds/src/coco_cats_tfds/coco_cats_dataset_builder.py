@@ -337,7 +337,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 records,
                 source,
                 self.builder_config.choice,
-                counts_path=self._beam_counts_path(split),
+                folder=self._beam_folder(split),
             )
         return self._generate_on_threads(split, records, source)
 
@@ -353,8 +353,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 yield outcome.example["image/id"], outcome.example
         self._counts[split].check_something_is_left()
 
-    def _beam_counts_path(self, split: str) -> Any:
-        return self.data_path / f"counts-{split}.json"
+    def _beam_folder(self, split: str) -> Any:
+        return self.data_path / f"beam-{split}"
 
     def _example_writer(self) -> DeterministicExampleWriter:
         return DeterministicExampleWriter(self.info.file_format)
@@ -370,9 +370,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             from coco_cats_tfds import beam_pipeline
 
             for split in self._counts:
-                path = self._beam_counts_path(split)
-                self._counts[split] += beam_pipeline.read_counts(path)
-                path.unlink()
+                folder = self._beam_folder(split)
+                self._counts[split] += beam_pipeline.read_counts(folder)
+                folder.rmtree()
         self.info.metadata["choice"] = self.builder_config.as_json()
         self.info.metadata["counts"] = {
             split: counts.as_json() for split, counts in self._counts.items()
