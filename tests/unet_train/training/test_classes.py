@@ -80,3 +80,18 @@ def test_a_model_of_another_number_of_classes(
 def test_a_threshold_is_for_one_class(make_task):
     with pytest.raises(ValueError, match="`threshold` is for one class.*tells 3"):
         make_task({"classes": 4}, threshold=0.4)
+
+
+def test_resumed_it_ends_with_the_same_weights(tmp_path, make_task, make_shapes):
+    def fit(folder, steps, *, resume=False):
+        trainer = Trainer(tmp_path / folder, max_steps=steps, deterministic=True)
+        task = make_task({"classes": 4, "dropout": 0.2}, loss="ce_dice", ema=0.9)
+        trainer.fit(task, make_shapes(copy_paste=0.5), resume=resume)
+        return [weight.numpy() for weight in task.model.weights]
+
+    unbroken = fit("whole", 4)
+    broken = fit("parts", 2)
+    resumed = fit("parts", 4, resume=True)
+    for whole, parts in zip(unbroken, resumed, strict=True):
+        np.testing.assert_array_equal(parts, whole)
+    assert any(np.any(a != b) for a, b in zip(broken, resumed, strict=True))
