@@ -9,14 +9,15 @@ example = next(dataset.examples())  # The first one to validate on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.data.labels import explained, labels_of_mask
-from unet_train.data.records import Records
+from unet_train.data.records import Record, Records
 from unet_train.data.tiles import decode_record
 from unet_train.options import DataOptions
 
@@ -101,6 +102,16 @@ class MaskDataset:
         if places is None:
             return self._records.read(split)
         return self._records.at(split, places)
+
+    @functools.cached_property
+    def training_reader(self) -> Callable[[tf.Tensor], Record] | None:
+        """Reads the training record at a place, as `Records.reader`."""
+        return self._records.reader(self.options.train_split)
+
+    def training_record(self, place: tf.Tensor) -> Record:
+        """The undecoded training record at a place, where there is a reader."""
+        assert self.training_reader is not None
+        return self.training_reader(place)
 
     def training_names(self, places: Sequence[int]) -> list[str]:
         """The names of training images, as in `Example.name`."""

@@ -4,6 +4,7 @@
 records = Records("coco_cats", "OUT", ["image", "segmentation_mask"])
 records.read("train")
 records.at("train", [3999, 17])  # These two, in this order; no others are parsed.
+records.reader("train")(place)  # One, within a graph; no other is read.
 ```
 
 The only module that imports TFDS.
@@ -11,12 +12,17 @@ The only module that imports TFDS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_datasets as tfds
+
+from unet_train.data.offsets import record_offsets
+
+Record = dict[str, tf.Tensor]
+"""The encoded image and mask of an example, by the names of their features."""
 
 # Features in which datasets keep the name of an image's file.
 _NAMES = ("image/filename", "file_name")
@@ -63,12 +69,14 @@ class Records:
         self.name_key = next((key for key in _NAMES if key in known), "tfds_id")
         # A number for every record: split after split, file after file.
         self._files: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         self._splits: dict[str, int] = {}
         number = 0
         for split, info in self._builder.info.splits.items():
             self._splits[split] = number
             for file in info.file_instructions:
                 self._files[file.filename] = number
+                self._counts[file.filename] = file.take
                 number += file.take
         self._numbers_of: dict[str, npt.NDArray[np.int64]] = {}
 
@@ -141,6 +149,61 @@ class Records:
         # One file after the other, or the order would be another one.
         return self._read(_sum(parts), 1, named=named)
 
+    def reader(self, split: str) -> Callable[[tf.Tensor], Record] | None:
+        """Reads a record by its place, within a graph, and touches no other.
+
+        Args:
+          split: TFDS split.
+
+        Returns:
+          From a place, int64 [], to a record as of `read`; None where the files do not
+          allow it: they are no TFRecords, or lie elsewhere than on this machine.
+
+        Raises:
+          ValueError: A file is not as long as the dataset says.
+        """
+        info = self._builder.info
+        paths = sorted(
+            {file.filename for file in info.splits[split].file_instructions},
+            key=lambda path: self._files[path],
+        )
+        is_remote = any("://" in path for path in paths)
+        if info.file_format is not tfds.core.FileFormat.TFRECORD or is_remote:
+            return None
+        offsets = [self._offsets(path) for path in paths]
+        firsts = np.array([self._files[path] for path in paths])
+        numbers = self._numbers(split)
+        owners = np.searchsorted(firsts, numbers, side="right") - 1
+        ends = np.cumsum([0, *map(len, offsets)])
+        within = numbers - firsts[owners] + ends[owners]
+        names, owner_of = tf.constant(paths), tf.constant(owners)
+        start_of = tf.constant(np.concatenate(offsets)[within])
+        partial = self._partial(set())
+        features = partial.extract_features(info.features)
+
+        def read(place: tf.Tensor) -> Record:
+            file = tf.raw_ops.TFRecordDatasetV2(
+                filenames=names[owner_of[place]][tf.newaxis],
+                compression_type="",
+                buffer_size=tf.constant(0, tf.int64),
+                byte_offsets=start_of[place][tf.newaxis],
+            )
+            spec = tf.TensorSpec([], tf.string)
+            following = tf.data.experimental.from_variant(file, spec)
+            record = following.take(1).get_single_element()
+            return features.deserialize_example(record, decoders=partial.decoders)
+
+        return read
+
+    def _offsets(self, path: str) -> npt.NDArray[np.int64]:
+        offsets, count = record_offsets(path), self._counts[path]
+        if len(offsets) != count:
+            raise ValueError(
+                f"{path} holds {len(offsets)} records, and the dataset was built with"
+                f" {count} there. Build the dataset again, or copy it again."
+            )
+        return offsets
+
     def _numbers(self, split: str) -> npt.NDArray[np.int64]:
         """The numbers of a split's records in the order of `read`, int64 [count]."""
         if split not in self._numbers_of:
@@ -173,20 +236,23 @@ class Records:
         *,
         named: bool,
     ) -> tf.data.Dataset:
-        skip = tfds.decode.SkipDecoding()
-        names = {self.name_key} - {"tfds_id"} if named else set()
         return self._builder.as_dataset(
             split=split,
-            decoders=tfds.decode.PartialDecoding(
-                dict.fromkeys([*self._pictures, *names], True),
-                decoders=dict.fromkeys(self._pictures, skip),
-            ),
+            decoders=self._partial({self.name_key} - {"tfds_id"} if named else set()),
             read_config=tfds.ReadConfig(
                 try_autocache=False,
                 add_tfds_id=named,
                 interleave_cycle_length=files_at_once,
                 interleave_block_length=_BLOCK,
             ),
+        )
+
+    def _partial(self, names: set[str]) -> tfds.decode.PartialDecoding:
+        """Decodes these features alone; the pictures stay as they are stored."""
+        skip = tfds.decode.SkipDecoding()
+        return tfds.decode.PartialDecoding(
+            dict.fromkeys([*self._pictures, *names], True),
+            decoders=dict.fromkeys(self._pictures, skip),
         )
 
 

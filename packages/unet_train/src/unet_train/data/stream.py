@@ -36,17 +36,22 @@ class TileStream:
     order: Order
     pasted: tuple[MaskDataset, Order] | None = None
 
-    def records(self, start: int) -> tf.data.Dataset:
-        """Seed and undecoded records of each tile, from one on."""
+    def drawn(self, start: int) -> tf.data.Dataset:
+        """Seed of each tile from one on, and for `make` what it is of.
+
+        That is the place of an image in its split. Where files cannot be read at a
+        place it is the undecoded record, and a whole buffer is read before the first.
+        """
+        if all(dataset.training_reader for dataset in self._sources):
+            return self._arranged(start, _places)
         return self._arranged(start, lambda dataset, _: dataset.training_records())
 
     def some_records(self, start: int, count: int) -> tf.data.Dataset:
         """The first so many of `records`; no others are parsed."""
         seeds, *columns = zip(*self._places(start, count), strict=True)
-        sources = [self.dataset, self.pasted[0] if self.pasted else self.dataset]
         records = [
             source.training_records(places)
-            for source, places in zip(sources, columns, strict=False)
+            for source, places in zip(self._sources, columns, strict=False)
         ]
         return tf.data.Dataset.zip(
             tf.data.Dataset.from_tensor_slices(list(seeds)), *records
@@ -58,10 +63,12 @@ class TileStream:
             [place for _, place, *_ in self._places(start, count)]
         )
 
-    def make(
-        self, margin: int, seed: tf.Tensor, *records: Any
-    ) -> tuple[tf.Tensor, ...]:
-        """The tile of what `records` gives."""
+    def make(self, margin: int, seed: tf.Tensor, *drawn: Any) -> tuple[tf.Tensor, ...]:
+        """The tile of what `drawn` or `some_records` gives."""
+        records = [
+            each if isinstance(each, dict) else source.training_record(each)
+            for source, each in zip(self._sources, drawn, strict=False)
+        ]
         pasted = self.pasted[0].options if self.pasted else None
         return make_tile(
             records, self.dataset.options, margin=margin, seed=seed, pasted=pasted
@@ -69,10 +76,13 @@ class TileStream:
 
     def _places(self, start: int, count: int) -> list[tuple[Any, ...]]:
         """Seed, and places of the records in their splits, of each of some tiles."""
-        ordered = self._arranged(
-            start, lambda _, order: tf.data.Dataset.range(order.count)
-        )
+        ordered = self._arranged(start, _places)
         return list(ordered.take(count).as_numpy_iterator())
+
+    @property
+    def _sources(self) -> list[MaskDataset]:
+        """Of the image, and of the one that is pasted."""
+        return [self.dataset, self.pasted[0] if self.pasted else self.dataset]
 
     def _arranged(
         self, start: int, read: Callable[[MaskDataset, Order], tf.data.Dataset]
@@ -106,7 +116,7 @@ class MixedTiles:
         Args:
           start: Number of the first tile, of a whole batch.
           part: Give of each batch those from the first of these places on, to before
-            the second; no others are decoded.
+            the second; no others are read, as far as that can be helped.
         """
 
         def is_ours(tile: tf.Tensor, _: Any) -> tf.Tensor:
@@ -115,10 +125,10 @@ class MixedTiles:
 
         def made(number: int) -> tf.data.Dataset:
             stream = self.streams[number]
-            records = stream.records(self.pattern.before(start)[number])
+            drawn = stream.drawn(self.pattern.before(start)[number])
             own = plan.filter(lambda _, dataset: dataset == number)
             return (
-                tf.data.Dataset.zip(own.map(lambda tile, _: tile), records)
+                tf.data.Dataset.zip(own.map(lambda tile, _: tile), drawn)
                 .filter(is_ours)
                 .map(
                     lambda _, seeded: stream.make(self.margin, *seeded),
@@ -162,3 +172,8 @@ class MixedTiles:
             for number in set(numbers)
         }
         return [next(names[number]) for number in numbers]
+
+
+def _places(_: MaskDataset, order: Order) -> tf.data.Dataset:
+    """The places that an order takes, in the order of the files."""
+    return tf.data.Dataset.range(order.count)

@@ -15,10 +15,8 @@ from unet_train.data import augment, cut
 from unet_train.data.border import border_weights
 from unet_train.data.decoding import decode_mask, decode_picture
 from unet_train.data.labels import labels_of_tensor
+from unet_train.data.records import Record
 from unet_train.options import DataOptions
-
-Record = dict[str, tf.Tensor]
-"""The encoded image and mask of an example, by the names of their features."""
 
 
 def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.Tensor]:

@@ -115,8 +115,9 @@ class DataOptions:
         `image_size`.
       tile_size: Side in pixels of the square tile that the network sees in training.
       batch_size: Tiles a step, over all devices together.
-      shuffle_buffer: Undecoded records held in memory, twice while they are shuffled.
-        If there are more images, each run of so many is shuffled for itself.
+      shuffle_buffer: Images that are shuffled at once; if there are more, each run of
+        so many is shuffled for itself. Held in memory as undecoded records only where
+        files cannot be read at any place, such as on gs://.
       mirror: Mirror half of the tiles left to right.
       flip: Turn half of the tiles upside down.
       scale_jitter: Scale each image by a random factor from 1/(1+x) to 1+x.
