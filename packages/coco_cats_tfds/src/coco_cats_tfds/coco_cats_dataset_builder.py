@@ -52,6 +52,14 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
       base_url: Where COCO is fetched from when there is no `manual_dir`.
       workers: Threads that read and draw; 0 takes one a core.
       beam: Build with Apache Beam, on one machine or many.
+
+    Example:
+      ```python
+      from coco_cats_tfds import CocoCatsConfig
+
+      pets = CocoCatsConfig(name="pets", categories={"pet": ["cat", "dog"]})
+      print(pets.class_names, pets.as_json())
+      ```
     """
 
     base_url: str = COCO_URL
@@ -134,6 +142,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
         Raises:
           CocoDataError: A field is unknown or has an impossible value.
+
+        Example:
+          ```python
+          import tensorflow_datasets as tfds
+          from coco_cats_tfds import Builder
+
+          builder = Builder(config={"name": "few", "limit": 2}, data_dir="OUT")
+          builder.download_and_prepare(
+              download_config=tfds.download.DownloadConfig(manual_dir="COCO")
+          )
+          assert builder.info.splits["train"].num_examples == 2
+          ```
         """
         if isinstance(config, Mapping):
             config = CocoCatsConfig.of_fields(config)

@@ -23,6 +23,13 @@ class UNetConfig:
 
     `unet_core.presets` has named ones, among them the paper's network.
 
+    Example:
+      ```python
+      from unet_core import UNetConfig, build_unet
+
+      model = build_unet(UNetConfig(depth=3, base_filters=16, padding="same"))
+      ```
+
     Attributes:
       depth: Number of poolings, and of up-convolutions. The paper has 4.
       base_filters: Channels of the first stage; each stage down doubles them.

@@ -36,7 +36,17 @@ _LARGEST = 1 << 14
 
 
 class Geometry:
-    """The sizes of one network."""
+    """The sizes of one network.
+
+    Example:
+      ```python
+      from unet_core import Geometry
+
+      paper = Geometry(depth=4, padding="valid")
+      assert paper.output_size(572) == 388
+      assert paper.nearest_valid_sizes(600) == (588, 604)
+      ```
+    """
 
     def __init__(
         self,

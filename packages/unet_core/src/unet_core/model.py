@@ -43,6 +43,16 @@ def build_unet(
       ValueError: There is no such preset, Keras does not know the activation, or the
         encoder's weights are of another network.
       ImportError: The encoder's weights are not installed.
+
+    Example:
+      ```python
+      import numpy as np
+      from unet_core import UNetConfig, build_unet
+
+      model = build_unet(UNetConfig(depth=2, base_filters=8, classes=3))
+      logits = model(np.zeros((1, 92, 108, 3), np.float32))
+      assert logits.shape == (1, 52, 68, 3)
+      ```
     """
     if isinstance(config, str):
         config = find_preset(config)

@@ -52,6 +52,14 @@ def read_geometry(model: keras.Model) -> Geometry:
       TypeError: It is no Keras model.
       ValueError: It takes or gives no images, or its output is of another size than its
         input but for a margin.
+
+    Example:
+      ```python
+      from unet_core import UNetConfig, build_unet, read_geometry
+
+      model = build_unet(UNetConfig(depth=2, base_filters=8))
+      assert read_geometry(model).output_size(92) == 52
+      ```
     """
     if not isinstance(model, keras.Model):
         raise TypeError(

@@ -36,6 +36,14 @@ class Summary:
       activation_mb: Outputs of all convolutions, norms, ReLUs, poolings, up-samplings
         and joints in 10^6 bytes of float32 (half of it at a mixed precision): about
         what training keeps for the backward pass.
+
+    Example:
+      ```python
+      from unet_core import Summary
+
+      print(Summary.of("blog_2018", 572))
+      assert Summary.of("blog_2018", 572).parameters == 31_059_137
+      ```
     """
 
     input_shape: tuple[int, int, int]

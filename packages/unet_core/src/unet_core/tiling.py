@@ -78,6 +78,16 @@ def predict_image(
       TypeError: `model` is no Keras model.
       ValueError: The image, `out`, the tile size or the budget does not fit the model,
         or the model gives no logits.
+
+    Example:
+      ```python
+      import numpy as np
+      from unet_core import UNetConfig, build_unet, predict_image
+
+      model = build_unet(UNetConfig(depth=2, base_filters=8))
+      photo = np.zeros((201, 150, 3), np.uint8)
+      assert predict_image(model, photo).shape == (201, 150, 1)
+      ```
     """
     predictor = TiledPredictor(
         model, tile_size=tile_size, flips=flips, memory_budget=memory_budget
@@ -90,6 +100,18 @@ class TiledPredictor:
 
     Attributes:
       geometry: Of the model, read off its layers.
+
+    Example:
+      ```python
+      import numpy as np
+      from unet_core import TiledPredictor, UNetConfig, build_unet
+
+      model = build_unet(UNetConfig(depth=2, base_filters=8))
+      predict = TiledPredictor(model, tile_size=140)
+      for size in (200, 301):
+          photo = np.zeros((size, size, 3), np.uint8)
+          assert predict(photo).shape == (size, size, 1)
+      ```
     """
 
     def __init__(

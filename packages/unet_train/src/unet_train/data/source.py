@@ -35,6 +35,16 @@ class SegmentationData:
     Attributes:
       options: What was asked for, with the classes that the datasets name.
       datasets: Each by itself, by its name; the first one is first.
+
+    Example:
+      ```python
+      from unet_train import SegmentationData
+
+      data = SegmentationData("coco_cats", data_dir="OUT", tile_size=92, batch_size=2)
+      for images, masks in data.train_batches(margin=20, seed=0).take(3):
+          assert images.shape == (2, 92, 92, 3)
+          assert masks.shape == (2, 52, 52, 1)
+      ```
     """
 
     def __init__(self, name: str = "coco_cats", **options: Any) -> None:

@@ -39,6 +39,15 @@ class Predictor:
         most probable counts, and this has no effect.
       class_names: Of one class, what is foreground; of several, labels 1 to n.
       flips: Whether a photo and its mirror image are averaged.
+
+    Example:
+      ```python
+      from unet_train import Predictor
+
+      predictor = Predictor.load("runs/cats")
+      mask = predictor("photo.jpg")  # bool [H, W], as large as the photo
+      print(f"{mask.mean():.1%} of the photo is cat")
+      ```
     """
 
     def __init__(

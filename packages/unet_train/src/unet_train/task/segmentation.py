@@ -1,9 +1,4 @@
-"""What is learned: a model, its loss, its optimizer, and one step of training.
-
-```python
-task = SegmentationTask(build_unet(UNetConfig()), loss="bce_dice", learning_rate=1e-3)
-```
-"""
+"""What is learned: a model, its loss, its optimizer, and one step of training."""
 
 from __future__ import annotations
 
@@ -51,6 +46,12 @@ class SegmentationTask:
 
     Override `train_step` to train differently; it is a plain function of a batch, run
     on each device with its part of it; `make_scores` and `monitor` to score otherwise.
+
+    Example:
+      ```python
+      model = build_unet(UNetConfig(depth=2, base_filters=4))
+      task = SegmentationTask(model, loss="bce_dice", learning_rate=1e-3)
+      ```
 
     Attributes:
       model: From images 0..255 to logits, or to a list of them with those of full size

@@ -19,6 +19,17 @@ class Callback:
     """Override the hooks you need; each is called with the run's state.
 
     A class with a method `on_...` that is no hook is refused when the trainer gets it.
+
+    Example:
+      ```python
+      from unet_train import Callback, Trainer
+
+      class Costs(Callback):
+          def on_loop_end(self, run, logs):
+              print(run.step, logs["loss"].mean())
+
+      trainer = Trainer("runs/costs", max_steps=100, callbacks=[Costs()])
+      ```
     """
 
     def on_fit_start(self, run: Run) -> None:

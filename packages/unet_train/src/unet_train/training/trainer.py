@@ -1,14 +1,4 @@
-"""The outer loop: train some steps, validate, save, tell the callbacks.
-
-```python
-trainer = Trainer("runs/cats", max_epochs=100, callbacks=[Progress(), TensorBoard()])
-with trainer.scope():
-    task = SegmentationTask(build_unet())
-trainer.fit(task, SegmentationData("coco_cats"))
-```
-
-Make the trainer before the model: it sets seed and devices.
-"""
+"""The outer loop: train some steps, validate, save, tell the callbacks."""
 
 from __future__ import annotations
 
@@ -64,6 +54,16 @@ class Trainer:
       run_dir: Where configuration, checkpoints, logs and the model go.
       options: How long and on what to train.
       callbacks: Who is told.
+
+    Make it before the model: it sets seed and devices.
+
+    Example:
+      ```python
+      trainer = Trainer("runs/new", max_steps=2)
+      with trainer.scope():
+          task = SegmentationTask(build_unet(UNetConfig(depth=2, base_filters=4)))
+      scores = trainer.fit(task, SegmentationData(data_dir="OUT", tile_size=92))
+      ```
     """
 
     def __init__(
