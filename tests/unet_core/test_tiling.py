@@ -250,7 +250,10 @@ def test_group_norm_takes_whole_images_only():
 
 
 def test_layer_norm_agrees_in_tiles():
-    assert_tiles_agree(random_model(2, norm="layer"), random_image(200, 150), (100,))
+    """In float64: where its four channels are nearly alike it magnifies rounding."""
+    config = UNetConfig(depth=2, base_filters=4, norm="layer")
+    model = shaken(build_unet(config, dtype="float64"))
+    assert_tiles_agree(model, random_image(200, 150), (100,))
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
