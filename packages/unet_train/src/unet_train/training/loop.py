@@ -62,7 +62,7 @@ def make_train_loop(
         done = tf.constant(0)
         asked = _clock(steps)
         batch = next(iterator)
-        wait = _clock(batch) - asked
+        wait = tf.maximum(_clock(batch) - asked, 0.0)
         while done < steps and (done == 0 or not stop.read_value()):
             per_device = strategy.run(step, (batch,))
             strategy.run(after_step)
