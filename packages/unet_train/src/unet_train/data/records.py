@@ -112,16 +112,7 @@ class Records:
         Raises:
           ValueError: The dataset has no such split, or it is empty.
         """
-        if not self.count(split):
-            sizes = {
-                name: info.num_examples
-                for name, info in self._builder.info.splits.items()
-            }
-            raise ValueError(
-                f"The split {split!r} of {self._name!r} has no images. Name another"
-                " one with --data.train_split, --data.eval_split or --split; the"
-                f" dataset has {sizes}."
-            )
+        self._require_images(split)
         return self._read(split, self._files_at_once, named=named)
 
     def at(
@@ -160,8 +151,9 @@ class Records:
           allow it: they are no TFRecords, or lie elsewhere than on this machine.
 
         Raises:
-          ValueError: A file is not as long as the dataset says.
+          ValueError: The split is empty, or a file is not as long as the dataset says.
         """
+        self._require_images(split)
         info = self._builder.info
         paths = sorted(
             {file.filename for file in info.splits[split].file_instructions},
@@ -194,6 +186,18 @@ class Records:
             return features.deserialize_example(record, decoders=partial.decoders)
 
         return read
+
+    def _require_images(self, split: str) -> None:
+        if not self.count(split):
+            sizes = {
+                name: info.num_examples
+                for name, info in self._builder.info.splits.items()
+            }
+            raise ValueError(
+                f"The split {split!r} of {self._name!r} has no images. Name another"
+                " one with --data.train_split, --data.eval_split or --split; the"
+                f" dataset has {sizes}."
+            )
 
     def _offsets(self, path: str) -> npt.NDArray[np.int64]:
         offsets, count = record_offsets(path), self._counts[path]
