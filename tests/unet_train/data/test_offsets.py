@@ -91,7 +91,8 @@ def test_files_that_lie_elsewhere_are_read_one_after_the_other(shards_dir):
 
     class Splits(dict):
         def __missing__(self, name):
-            return type("Info", (), {"file_instructions": elsewhere})
+            info = {"file_instructions": elsewhere, "num_examples": 1}
+            return type("Info", (), info)
 
     class Info:
         splits = Splits()

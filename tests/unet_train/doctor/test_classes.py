@@ -76,8 +76,11 @@ def test_a_class_that_is_never_predicted():
     assert str(scores_of([1, 2, 0, 0])).startswith("mean IoU of the classes 0.75, IoU")
 
 
-def test_of_a_run(classes_run, capsys):
-    status = main(["doctor", f"--run_dir={classes_run}", "--images=5", "--json"])
+def test_of_a_run(classes_run, tmp_path, capsys):
+    output = f"--output={tmp_path / 'pictures'}"
+    status = main(
+        ["doctor", f"--run_dir={classes_run}", "--images=5", "--json", output]
+    )
     found = json.loads(capsys.readouterr().out)
     checks = {each["check"]: each for each in found["findings"]}
     assert status == 0, found
@@ -86,12 +89,12 @@ def test_of_a_run(classes_run, capsys):
     assert "mean IoU of the classes" in found["conclusion"]
 
 
-def test_before_training(shapes_dir, capsys):
+def test_before_training(shapes_dir, tmp_path, capsys):
     options = [
         "--data.name=shapes", f"--data.data_dir={shapes_dir}", "--data.tile_size=46",
         "--data.batch_size=2", "--model.depth=1", "--model.base_filters=8",
         "--task.learning_rate=0.02", "--trainer.max_steps=5", "--images=4",
-        "--steps=40", "--json",
+        "--steps=40", "--json", f"--output={tmp_path / 'pictures'}",
     ]  # fmt: skip
     main(["doctor", *options])
     found = json.loads(capsys.readouterr().out)

@@ -328,6 +328,14 @@ def test_an_example_and_no_network(visit, address):
     saved(page, "cutout")
 
 
+def test_the_drawn_cat_is_given_as_pixels(visit, address):
+    page = visit(address)
+    page.get_by_alt_text("drawn cat").click()
+    page.wait_for_selector("#result", state="visible")
+    assert "2_drawn_cat.png, 500 x 540 pixels" in page.inner_text("#caption")
+    wait_until_found(page)
+
+
 def test_bad_files_are_named_and_the_next_is_found(visit, address, tmp_path):
     (tmp_path / "note.jpg").write_text("no photo")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -19,7 +19,7 @@ PAGE = pathlib.Path(__file__).parent / "page"
 
 # What a browser gives a page is at most 4 GiB for everything.
 _MEMORY_BUDGET = 1024**3
-_DRAWN = "drawn_cat.webp"
+_DRAWN = "drawn_cat.svg"
 # Of a browser, besides what makes up the page.
 _SHOWN = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif"}
 

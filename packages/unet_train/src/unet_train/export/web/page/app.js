@@ -308,7 +308,14 @@ element("shoot").onclick = async () => {
   add([new File([blob], "camera.png", { type: blob.type })]);
 };
 
-// Examples that came with the page.
+// Examples that came with the page; a worker reads no SVG, so a drawn one goes as PNG.
+
+async function pixelsOf(picture) {
+  await picture.decode();
+  const canvas = new OffscreenCanvas(picture.naturalWidth, picture.naturalHeight);
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  return canvas.convertToBlob({ type: "image/png" });
+}
 
 for (const { file, title } of settings.examples) {
   const item = document.createElement("li");
@@ -319,8 +326,9 @@ for (const { file, title } of settings.examples) {
   picture.alt = title;
   button.append(picture);
   button.onclick = async () => {
-    const blob = await (await fetch(picture.src)).blob();
-    add([new File([blob], file, { type: blob.type })]);
+    const isDrawn = file.endsWith(".svg");
+    const blob = isDrawn ? await pixelsOf(picture) : await (await fetch(picture.src)).blob();
+    add([new File([blob], isDrawn ? file.replace(/svg$/, "png") : file, { type: blob.type })]);
   };
   item.append(button);
   element("examples").querySelector("ul").append(item);
