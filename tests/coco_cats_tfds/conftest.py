@@ -80,6 +80,47 @@ def make_coco(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
     return make
 
 
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    """Changes training records on disk behind TFDS's back."""
+
+    def write(out: pathlib.Path, change: Callable[[list[Any]], list[Any]]) -> None:
+        import tensorflow as tf
+
+        (path,) = out.rglob("*train.tfrecord*")
+        raw = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        records = change([tf.train.Example.FromString(each) for each in raw])
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in records:
+                writer.write(record.SerializeToString())
+
+    return write
+
+
+@pytest.fixture
+def rewrite_maps(rewrite: Callable[..., None]) -> Callable[..., None]:
+    """Changes the map of labels or of instances in each training record."""
+
+    def write(
+        out: pathlib.Path,
+        feature: str,
+        change: Callable[[np.ndarray], np.ndarray],
+        dtype: str = "uint8",
+    ) -> None:
+        import tensorflow as tf
+
+        def change_all(records: list[Any]) -> list[Any]:
+            for record in records:
+                cell = record.features.feature[feature].bytes_list
+                labels = tf.io.decode_png(cell.value[0], dtype=dtype).numpy()
+                cell.value[0] = tf.io.encode_png(change(labels)).numpy()
+            return records
+
+        rewrite(out, change_all)
+
+    return write
+
+
 class CocoServer:
     """Serves a COCO folder as images.cocodataset.org does, with faults on demand.
 

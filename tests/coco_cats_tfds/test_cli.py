@@ -127,18 +127,6 @@ def test_verify_of_the_format_for_random_access(make_coco, tmp_path, capsys):
     assert "2 masks and 2 images are proven" in capsys.readouterr().out
 
 
-def rewrite(out, change):
-    """Changes the training records on disk behind TFDS's back."""
-    (path,) = out.rglob("*train.tfrecord*")
-    records = []
-    for raw in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        records.append(tf.train.Example.FromString(raw))
-    records = change(records)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record.SerializeToString())
-
-
 def flip_one_pixel(records):
     cell = records[0].features.feature["segmentation_mask"].bytes_list
     mask = tf.io.decode_png(cell.value[0]).numpy()
@@ -171,7 +159,7 @@ def swap_the_images(records):
     ],
     ids=["one-pixel", "255", "images-swapped", "twice"],
 )
-def test_verify_finds_what_is_wrong(built, change, fault, capsys):
+def test_verify_finds_what_is_wrong(built, rewrite, change, fault, capsys):
     root, out = built()
     rewrite(out, change)
     assert verify(root, out) == 1

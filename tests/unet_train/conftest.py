@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -187,14 +188,7 @@ def classes_run(tmp_path_factory: pytest.TempPathFactory, shapes_dir) -> pathlib
 
 @pytest.fixture
 def make_shapes(shapes_dir):
-    from unet_train import SegmentationData
-
-    def make(**options):
-        defaults = {"tile_size": 30, "batch_size": 2, "holdout": 0}
-        defaults["data_dir"] = str(shapes_dir)
-        return SegmentationData("shapes", **{**defaults, **options})
-
-    return make
+    return functools.partial(_small_data, "shapes", shapes_dir)
 
 
 @pytest.fixture
@@ -276,16 +270,16 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture
-def make_data(data_dir):
+def _small_data(name, folder, **options):
     from unet_train import SegmentationData
 
-    def make(**options):
-        defaults = {"tile_size": 30, "batch_size": 2, "holdout": 0}
-        defaults["data_dir"] = str(data_dir)
-        return SegmentationData("discs", **{**defaults, **options})
+    defaults = {"tile_size": 30, "batch_size": 2, "holdout": 0}
+    return SegmentationData(name, **{**defaults, "data_dir": str(folder), **options})
 
-    return make
+
+@pytest.fixture
+def make_data(data_dir):
+    return functools.partial(_small_data, "discs", data_dir)
 
 
 @pytest.fixture
