@@ -185,6 +185,7 @@ def test_the_same_bytes_on_threads_and_on_beam(make_coco, tmp_path):
     root = make_coco(annotations=shapes)
     found = []
     for fields in ({"workers": 1}, {"workers": 3}, {"beam": True}):
+        fields = fields | {"attribution": True, "instances": True}
         folder = build(root, tmp_path / str(len(found)), **fields).data_path
         files = [path for path in folder.iterdir() if path.name != "dataset_info.json"]
         found.append(

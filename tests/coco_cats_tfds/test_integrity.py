@@ -47,11 +47,12 @@ def in_process(program, *arguments):
 
 
 BUILD = """
-import sys
+import json, sys
 import tensorflow_datasets as tfds
 from coco_cats_tfds.coco_cats_dataset_builder import Builder, CocoCatsConfig
-root, data_dir, workers = sys.argv[1:]
-config = CocoCatsConfig(name="mine", workers=int(workers))
+root, data_dir, workers, *fields = sys.argv[1:]
+fields = json.loads(fields[0]) if fields else {}
+config = CocoCatsConfig(name="mine", workers=int(workers), **fields)
 Builder(data_dir=data_dir, config=config).download_and_prepare(
     download_config=tfds.download.DownloadConfig(manual_dir=root)
 )
@@ -87,6 +88,24 @@ def test_the_same_bytes_from_a_folder_from_zips_and_from_the_net(
     expected = digests(tmp_path / "folder")
     assert digests(tmp_path / "net") == expected
     assert digests(tmp_path / "zipped") == expected
+
+
+def test_the_same_bytes_of_everything_that_can_be_recorded(make_coco, tmp_path):
+    root = make_coco()
+    fields = {
+        "categories": {"pet": ["cat", "dog"], "toy": ["teddy bear"]},
+        "negatives": 1,
+        "attribution": True,
+        "instances": True,
+    }
+    found = []
+    for workers in (1, 3):
+        data_dir = tmp_path / f"out{workers}"
+        arguments = (root, data_dir, workers, json.dumps(fields))
+        _, errors = in_process(BUILD, *arguments).communicate()
+        found.append(digests(data_dir))
+        assert found[0] == found[-1], errors.decode()[-2000:]
+    assert len(found[0]) == 5  # The names of the labels too.
 
 
 BLOCK_BEAM = """

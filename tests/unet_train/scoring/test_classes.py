@@ -7,6 +7,7 @@ import pytest
 
 from unet_train.data.source import Example
 from unet_train.scoring.accumulator import MaskScores
+from unet_train.scoring.compare import compare, read_evaluation
 from unet_train.scoring.confusion import confusion_matrix
 from unet_train.scoring.counts import boundary_counts
 from unet_train.scoring.evaluation import Evaluation
@@ -166,3 +167,61 @@ def test_the_report_has_the_matrix_and_a_row_for_each_class(images, tmp_path):
     assert "<td>cat&lt;1&gt;</td><td>3</td>" in text
     assert "cat<1>" not in text
     assert "mean_iou" in text
+
+
+def write(folder, images, names=NAMES):
+    evaluation = scored(images, Evaluation(0.5, names))
+    about = {"run": folder.name, "split": "s", "dataset": "d"}
+    write_metrics(folder, evaluation, about)
+    return evaluation
+
+
+def better(images, label):
+    """One class is found more often where it is."""
+    made = []
+    for example, probabilities in images:
+        more = probabilities.copy()
+        more[..., label] += 0.4 * (example.mask[..., 0] == label)
+        made.append((example, more / more.sum(-1, keepdims=True)))
+    return made
+
+
+def test_comparison_class_by_class(images, tmp_path):
+    runs = images, better(images, 1)
+    folders = tmp_path / "first", tmp_path / "second"
+    evaluations = [write(*each) for each in zip(folders, runs, strict=True)]
+    rows = {row.score: row for row in compare([*map(read_evaluation, folders)])}
+    # Birds are nowhere; the mean and the classes come first.
+    assert list(rows)[:4] == ["mean_iou", "iou/cat", "iou/dog", "iou"]
+    for name, label in (("cat", 1), ("dog", 2)):
+        row, ious = rows[f"iou/{name}"], []
+        for run in runs:
+            tp, fp, fn = counted(run, label)
+            ious.append(tp / (tp + fp + fn))
+        assert row.values == pytest.approx(ious)
+        assert row.differences == pytest.approx([0, ious[1] - ious[0]])
+    means = [each.scores()["mean_iou"] for each in evaluations]
+    assert rows["mean_iou"].values == pytest.approx(means)
+    low, high = rows["iou/cat"].intervals[1]
+    assert 0 < low < rows["iou/cat"].differences[1] < high
+    # Paired: surer than each run's own interval.
+    alone = evaluations[0].intervals()["iou/cat"]
+    assert high - low < alone[1] - alone[0]
+
+
+def test_comparison_of_runs_that_name_their_classes_otherwise(images, tmp_path):
+    write(tmp_path / "a", images)
+    write(tmp_path / "b", images, ("cat", "hound", "bird"))
+    rows = compare([read_evaluation(tmp_path / name) for name in ("a", "b")])
+    assert [row.score for row in rows][:2] == ["iou/cat", "iou"]
+
+
+def test_comparison_with_an_evaluation_from_before_classes_were_counted(
+    images, tmp_path
+):
+    write(tmp_path / "a", images)
+    record = read_evaluation(tmp_path / "a")
+    old = {key: value for key, value in record.items() if key != "class_counts"}
+    assert compare([record, old])[0].score == "iou"
+    counts = record["class_counts"]
+    assert [list(image) for image in counts] == [["cat", "dog"]] * len(images)

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_train.scoring.confusion import (
-    class_ratios,
+    class_counts,
     confusion_matrix,
     mean_of_present,
+    ratios_of_present,
 )
 from unet_train.scoring.counts import (
     Floats,
     ThresholdCounts,
     average_precision,
     boundary_counts,
-    ratios,
 )
 from unet_train.scoring.reliability import Reliability
 
@@ -86,8 +86,7 @@ class ClassEvaluation:
         were found.
         """
         matrix = self.matrix
-        boundaries = sum(self._boundaries, np.zeros((len(self.names), 2), np.int64))
-        found = _ratios(matrix, boundaries)
+        found = ratios_of_present(self.table().sum(axis=0))
         return {
             "mean_iou": _or_none(float(mean_of_present(found["iou"]))),
             "classes": {
@@ -112,30 +111,52 @@ class ClassEvaluation:
         Returns:
           [sets], by `mean_iou`, `iou/cat` and so on; of classes that are there only.
         """
+        return class_samples(self.names, self.table(), drawn)
+
+    def table(self) -> npt.NDArray[np.int64]:
+        """Counts of each image and class, in the columns of `counts_table`.
+
+        Returns:
+          int64 [images, n, 6].
+        """
         labels = len(self.names) + 1
-        matrices = np.stack(self.matrices).reshape(len(drawn[0]), -1)
-        boundaries = np.stack(self._boundaries).reshape(len(drawn[0]), -1)
-        found = _ratios(
-            (drawn @ matrices).reshape(-1, labels, labels),
-            (drawn @ boundaries).reshape(-1, labels - 1, 2),
-        )
-        is_there = ~np.isnan(class_ratios(self.matrix)["iou"])
-        samples = {"mean_iou": mean_of_present(found["iou"])} if is_there.any() else {}
-        for score, values in found.items():
-            for index in np.flatnonzero(is_there):
-                samples[f"{score}/{self.names[index]}"] = values[:, index]
-        return samples
+        table = class_counts(np.reshape(self.matrices, (-1, labels, labels)))
+        table[..., 4:] = np.reshape(self._boundaries, (-1, labels - 1, 2))
+        return table.astype(np.int64)
+
+    def image_counts(self) -> list[dict[str, list[int]]]:
+        """Of each image the counts of the classes that are in it or were found."""
+        return [
+            {
+                name: counts.tolist()
+                for name, counts in zip(self.names, image, strict=True)
+                if counts.any()
+            }
+            for image in self.table()
+        ]
 
 
-def _ratios(
-    matrices: npt.NDArray[np.number], boundaries: npt.NDArray[np.number]
+def class_samples(
+    names: Sequence[str], table: npt.NDArray[np.int64], drawn: Floats
 ) -> dict[str, Floats]:
-    """Of each class, from [..., n + 1, n + 1] and [..., n, 2]; NaN what is nowhere."""
-    scores = class_ratios(matrices)
-    nothing = [np.zeros_like(boundaries[..., 0])] * 4
-    near = np.stack([*nothing, boundaries[..., 0], boundaries[..., 1]], axis=-1)
-    edges = ratios(near)["boundary_iou"]
-    return {**scores, "boundary_iou": np.where(np.isnan(scores["iou"]), np.nan, edges)}
+    """Scores of data sets that have each image so many times.
+
+    Args:
+      names: Of the n classes.
+      table: [images, n, 6], of `ClassEvaluation.table`.
+      drawn: [sets, images].
+
+    Returns:
+      As `ClassEvaluation.samples`.
+    """
+    totals = drawn @ table.reshape(len(table), -1)
+    found = ratios_of_present(totals.reshape(len(drawn), *table.shape[1:]))
+    is_there = table[..., :3].any(axis=(0, 2))
+    samples = {"mean_iou": mean_of_present(found["iou"])} if is_there.any() else {}
+    for score, values in found.items():
+        for index in np.flatnonzero(is_there).tolist():
+            samples[f"{score}/{names[index]}"] = values[:, index]
+    return samples
 
 
 def _or_none(value: float) -> float | None:

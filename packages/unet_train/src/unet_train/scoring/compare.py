@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from unet_train.runs.folder import METRICS
 from unet_train.scoring.bootstrap import interval, resampled
+from unet_train.scoring.classes import class_samples
 from unet_train.scoring.counts import (
     Floats,
     ImageCounts,
@@ -96,12 +97,23 @@ def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
     first, *others = records
     for other in others:
         _require_same_images(first, other)
-    tables = [counts_table(record["image_counts"]) for record in records]
-    values = [_scores(np.ones((1, len(table))), table) for table in tables]
-    samples = [
-        resampled(len(table), functools.partial(_scores, table=table), seed=seed)
-        for table in tables
+    names = [
+        name
+        for name in first.get("classes", ())
+        if all(name in other.get("classes", ()) for other in others)
     ]
+    tables = [counts_table(record["image_counts"]) for record in records]
+    of_classes = [_class_table(record, names) for record in records]
+    count = len(tables[0])
+    values, samples = [], []
+    for pair in zip(tables, of_classes, strict=True):
+        compute = functools.partial(_scores, names, *pair)
+        values.append(compute(np.ones((1, count))))
+        samples.append(resampled(count, compute, seed=seed))
+    # Of classes that some run found where there are none, others have no score.
+    scored = [score for score in values[0] if all(score in each for each in values)]
+    if any(len(record.get("classes", ())) != len(names) for record in records):
+        scored = [score for score in scored if score != "mean_iou"]
     return [
         Row(
             score,
@@ -109,18 +121,43 @@ def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
             [float((each[score] - values[0][score])[0]) for each in values],
             [interval(each[score] - samples[0][score]) for each in samples],
         )
-        for score in SCORES
+        for score in sorted(scored, key=_place)
         if not np.isnan(values[0][score]).any()
     ]
 
 
-def _scores(drawn: Floats, table: npt.NDArray[np.int64]) -> dict[str, Floats]:
+def _class_table(record: dict[str, Any], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Counts of these classes, [images, n, 6]; n = 0 if the record has none of them."""
+    images = record.get("class_counts", [])
+    counts = [[image.get(name, [0] * 6) for name in names] for image in images]
+    count = len(record["image_counts"])
+    return np.array(counts, np.int64).reshape(count, len(names) if images else 0, 6)
+
+
+def _scores(
+    names: Sequence[str],
+    table: npt.NDArray[np.int64],
+    of_classes: npt.NDArray[np.int64],
+    drawn: Floats,
+) -> dict[str, Floats]:
     """Scores of data sets [sets, images] that have each image so many times."""
+    classes = class_samples(names, of_classes, drawn)
     return {
         **ratios(drawn @ table),
         "mean_image_iou": drawn @ ratios(table)["iou"] / len(table),
         "false_area": false_area_of(drawn, false_shares(table)),
+        **{name: classes[name] for name in classes if _is_iou(name)},
     }
+
+
+def _is_iou(score: str) -> bool:
+    """Of all that is known of classes, what is set side by side."""
+    return score == "mean_iou" or score.startswith("iou/")
+
+
+def _place(score: str) -> int:
+    """In the table: classes first, their mean before each, then the foreground."""
+    return -2 if score == "mean_iou" else -1 if _is_iou(score) else SCORES.index(score)
 
 
 def _require_same_images(first: dict[str, Any], other: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 >>> matrix = confusion_matrix(np.array([0, 1, 2, 255]), np.array([0, 1, 1, 1]), 3)
 >>> matrix.tolist()
 [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
->>> class_ratios(matrix)["iou"].tolist()
+>>> ratios_of_present(class_counts(matrix))["iou"].tolist()
 [0.5, 0.0]
 """
 
@@ -49,20 +49,32 @@ def confusion_matrix(
     return counts.reshape(labels, labels)
 
 
-def class_ratios(matrices: npt.NDArray[np.number]) -> dict[str, Floats]:
-    """Scores of each class from matrices [..., labels, labels]; [..., classes].
+def class_counts(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of matrices [..., labels, labels] each class by itself: [..., classes, 6].
 
-    As `counts.ratios`, but NaN for a class that is neither in the truth nor found. The
-    background is none of the classes.
+    The background is none of the classes. The columns are those of `counts_table`; true
+    negatives and boundaries are 0.
     """
     right = np.diagonal(matrices, axis1=-2, axis2=-1)[..., 1:]
     found, true = matrices.sum(-2)[..., 1:], matrices.sum(-1)[..., 1:]
     nothing = np.zeros_like(right)
     counts = [right, found - right, true - right, nothing, nothing, nothing]
-    scores = ratios(np.stack(counts, axis=-1))
+    return np.stack(counts, axis=-1)
+
+
+def ratios_of_present(counts: npt.NDArray[Any]) -> dict[str, Floats]:
+    """As `counts.ratios`, but NaN for a class that is neither in the truth nor found.
+
+    Args:
+      counts: [..., classes, 6], of `class_counts` or sums of them.
+
+    Returns:
+      [..., classes], by `iou`, `dice`, `precision`, `recall` and `boundary_iou`.
+    """
+    is_there = counts[..., :3].any(-1)
     return {
-        name: np.where(found + true > 0, scores[name], np.nan)
-        for name in ("iou", "dice", "precision", "recall")
+        name: np.where(is_there, values, np.nan)
+        for name, values in ratios(counts).items()
     }
 
 
@@ -74,7 +86,8 @@ def scores_of_classes(
     The mean is over the classes, without the background, that are in the truth or were
     found; of none it is 1.
     """
-    of_classes = class_ratios(matrix)
+    of_classes = ratios_of_present(class_counts(matrix))
+    del of_classes["boundary_iou"]  # Nobody counted them.
     mean = float(mean_of_present(of_classes["iou"]))
     scores = {"mean_iou": 1.0 if np.isnan(mean) else mean, **others}
     for score, values in of_classes.items():

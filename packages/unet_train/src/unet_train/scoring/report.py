@@ -79,6 +79,8 @@ def write_metrics(
         "curves": _curves(evaluation),
         "image_counts": [dataclasses.asdict(image) for image in evaluation.images],
     }
+    if evaluation.classes is not None:
+        details["class_counts"] = evaluation.classes.image_counts()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / METRICS, json.dumps({**record, **details}, indent=1) + "\n")
     return record
