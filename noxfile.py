@@ -22,7 +22,11 @@ PACKAGES = {
     "unet_train": ["unet_core"],
 }
 # What is optional, and tested.
-EXTRAS = {"unet_core": "[pretrained]", "unet_train": "[heic,litert,onnx]"}
+EXTRAS = {
+    "coco_cats_tfds": "[heic]",
+    "unet_core": "[pretrained]",
+    "unet_train": "[heic,litert,onnx]",
+}
 # dill: the class with which TFDS tests builders imports it.
 # playwright: drives the Chromium of the machine, if there is one, on the exported page.
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "dill", "playwright"]

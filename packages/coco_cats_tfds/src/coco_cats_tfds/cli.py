@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -50,6 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_build_options(make)
     make.set_defaults(run=build)
+
+    bring = commands.add_parser(
+        "import",
+        help="bring your own photos and labels into COCO's layout",
+        description=(
+            "Writes photos and what a labelling tool exported as a folder for"
+            " `--manual_dir`. Photos are turned upright, their labels with them."
+        ),
+    )
+    _add_import_options(bring)
+    bring.set_defaults(run=_import)
 
     sample = commands.add_parser(
         "sample",
@@ -124,6 +137,77 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", metavar="NAME", help="a configuration; default: all that are there"
     )
+
+
+def _add_import_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("photos", nargs="+", metavar="PHOTOS", help="files, and folders of photos")
+    add(
+        *("--annotations", "-a"),
+        nargs="+",
+        required=True,
+        metavar="LABELS",
+        help=(
+            "files and folders: COCO, labelme or VIA JSON, YOLO segmentation text, mask"
+            " PNGs"
+        ),
+    )
+    add("--output", required=True, metavar="MINE", help="a folder to create")
+    add("--categories", nargs="+", default=[], metavar="NAME", help="default: all")
+    add(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of YOLO's classes from 0, or of the masks' labels from 1",
+    )
+    add("--attribute", metavar="NAME", help="VIA's, whose value is the category")
+    add(
+        "--validation",
+        type=float,
+        metavar="SHARE",
+        help=(
+            "of the photos, by a hash of their names; default: labels in folders named"
+            " train and val say so, else 0.2"
+        ),
+    )
+    add(
+        "--group_by",
+        metavar="folder|PATTERN",
+        help="photos that shall be on one side: of a folder, or alike in this part",
+    )
+    add(
+        "--orientation",
+        choices=("stored", "upright"),
+        help="what was labelled where EXIF turns a photo and its size does not tell",
+    )
+
+
+def _import(options: argparse.Namespace) -> int:
+    from coco_cats_tfds.imports import import_photos
+
+    report = import_photos(
+        options.photos,
+        options.annotations,
+        options.output,
+        categories=options.categories,
+        names=options.names,
+        attribute=options.attribute,
+        validation=options.validation,
+        group_by=options.group_by,
+        orientation=options.orientation,
+    )
+    chosen = {"name": "mine", "categories": list(report.objects), "labels": "each"}
+    if len(report.objects) == 1:
+        del chosen["labels"]
+    config = json.dumps(chosen, ensure_ascii=False)
+    others = "" if [*report.objects] == ["cat"] else f" --config {shlex.quote(config)}"
+    print(
+        f"{report}\nNext:\n"
+        f"  coco-cats build --manual_dir {shlex.quote(options.output)} --data_dir"
+        f" OUT{others}"
+    )
+    return 0
 
 
 def _sample(options: argparse.Namespace) -> int:

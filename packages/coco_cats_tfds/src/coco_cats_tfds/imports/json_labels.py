@@ -1,0 +1,183 @@
+"""JSON of labelling tools: COCO's instances in any arrangement, labelme, VIA."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import pathlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import PIL.Image
+
+from coco_cats_tfds.annotations import InstancesIndex
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.imports.labels import Labels, Polygons, Shape, encode, split_of
+
+
+def read_json(
+    path: pathlib.Path, names: Sequence[str], attribute: str | None, left: Counter[str]
+) -> Iterator[Labels]:
+    """The labels in a file, whichever of these tools wrote it.
+
+    Args:
+      path: The file.
+      names: Names of categories; VIA's regions without attributes take the only one.
+      attribute: VIA's attribute that names the category; None for the only one.
+      left: Counts what is left out, by what it is.
+
+    Raises:
+      CocoDataError: It is of no such tool, or damaged.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CocoDataError(f"{path} is no JSON: {error}. Export it again.") from error
+    content = content if isinstance(content, dict) else {}
+    regions = content.get("_via_img_metadata", content)
+    try:
+        if "images" in content and "annotations" in content:
+            yield from _coco(path, left)
+        elif "shapes" in content and "imagePath" in content:
+            yield _labelme(path, content, left)
+        elif regions and all(_is_via(each) for each in regions.values()):
+            for each in regions.values():
+                yield _via(path, each, names, attribute, left)
+        else:
+            raise CocoDataError(
+                f"{path} has no labels that are known: it is neither COCO's instances"
+                " (`images` and `annotations`), nor of labelme (`shapes` and"
+                " `imagePath`), nor of VIA (`regions` by `filename`). Export it as one"
+                " of these, or name the right files."
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CocoDataError(
+            f"{path} is damaged: {error!r}. Export it again."
+        ) from error
+
+
+def _coco(path: pathlib.Path, left: Counter[str]) -> Iterator[Labels]:
+    index = InstancesIndex(path.read_bytes(), origin=path)
+    categories = {each.id: each.name for each in index.categories}
+    shapes: dict[int, list[Shape]] = {image_id: [] for image_id in index.images}
+    for each in index.annotations:
+        if each.image_id not in shapes or each.category_id not in categories:
+            raise CocoDataError(
+                f"{path}: the annotation {each.id} is of image {each.image_id} and"
+                f" category {each.category_id}, and one of them is not in the file."
+                " Export it again."
+            )
+        segmentation = msgspec.json.decode(each.segmentation)
+        if not segmentation:
+            left["boxes without an outline"] += 1
+            continue
+        shape = Shape(categories[each.category_id], segmentation, bool(each.iscrowd))
+        shapes[each.image_id].append(shape)
+    for image_id, image in index.images.items():
+        name = image.file_name.replace("\\", "/")
+        size = image.width, image.height
+        yield Labels(path, name, shapes[image_id], size, split=split_of(path))
+
+
+def _labelme(
+    path: pathlib.Path, content: Mapping[str, Any], left: Counter[str]
+) -> Labels:
+    width, height = content["imageWidth"], content["imageHeight"]
+    size = None if width is None or height is None else (int(width), int(height))
+    shapes = []
+    for each in content["shapes"]:
+        kind, points = each.get("shape_type") or "polygon", each["points"]
+        if kind == "polygon":
+            polygons = [[float(value) for point in points for value in point]]
+            shapes.append(Shape(each["label"], polygons))
+        elif kind == "rectangle":
+            (x, y), (x_end, y_end) = points
+            shapes.append(Shape(each["label"], _rectangle(x, y, x_end, y_end)))
+        elif kind == "mask" and size is not None:
+            whole = _labelme_mask(path, each, size)
+            shapes.append(Shape(each["label"], encode(whole)))
+        else:
+            left[f"labelme shapes of type {kind!r}"] += 1
+    name = content["imagePath"].replace("\\", "/")
+    return Labels(path, name, shapes, size, split=split_of(path))
+
+
+def _labelme_mask(
+    path: pathlib.Path, shape: Mapping[str, Any], size: tuple[int, int]
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The part in the shape's rectangle, in a mask of the whole picture."""
+    left, top = (round(value) for value in shape["points"][0])
+    try:
+        with PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as picture:
+            part = np.asarray(picture.convert("L")) > 0
+    except (OSError, binascii.Error, ValueError) as error:
+        raise CocoDataError(
+            f"{path} has a shape of type mask that is no picture: {error}."
+        ) from error
+    whole = np.zeros((size[1], size[0]), bool)
+    window = whole[top : top + part.shape[0], left : left + part.shape[1]]
+    if min(left, top) < 0 or window.shape != part.shape:
+        raise CocoDataError(
+            f"{path} has a shape of type mask that leaves the picture: {part.shape} at"
+            f" {(top, left)} in {whole.shape} (rows, columns)."
+        )
+    window[...] = part
+    return whole
+
+
+def _is_via(entry: object) -> bool:
+    return isinstance(entry, dict) and "filename" in entry and "regions" in entry
+
+
+def _via(
+    path: pathlib.Path,
+    entry: Mapping[str, Any],
+    names: Sequence[str],
+    attribute: str | None,
+    left: Counter[str],
+) -> Labels:
+    regions, shapes = entry["regions"], []
+    # Up to version 1 they are numbered.
+    for each in regions.values() if isinstance(regions, dict) else regions:
+        where = each["shape_attributes"]
+        kind = where["name"]
+        if kind == "polygon":
+            pairs = zip(where["all_points_x"], where["all_points_y"], strict=True)
+            polygons = [[float(value) for pair in pairs for value in pair]]
+        elif kind == "rect":
+            x, y = where["x"], where["y"]
+            polygons = _rectangle(x, y, x + where["width"], y + where["height"])
+        else:
+            left[f"VIA regions of type {kind!r}"] += 1
+            continue
+        category = _via_category(path, each["region_attributes"], names, attribute)
+        shapes.append(Shape(category, polygons))
+    return Labels(path, entry["filename"], shapes, split=split_of(path))
+
+
+def _via_category(
+    path: pathlib.Path,
+    attributes: Mapping[str, Any],
+    names: Sequence[str],
+    attribute: str | None,
+) -> str:
+    if not attributes and len(names) == 1:
+        return names[0]
+    keys = [attribute] if attribute else [*attributes]
+    found = [attributes.get(key) for key in keys]
+    if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
+        raise CocoDataError(
+            f"{path} has a region with the attributes {dict(attributes)}, and which of"
+            " them names its category is not clear. Name the attribute with"
+            " --attribute, or where there is none the only category with --names."
+        )
+    return found[0]
+
+
+def _rectangle(x: float, y: float, x_end: float, y_end: float) -> Polygons:
+    corners = [x, y, x_end, y, x_end, y_end, x, y_end]
+    return [[float(value) for value in corners]]

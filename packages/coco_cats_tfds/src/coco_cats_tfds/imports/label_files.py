@@ -1,0 +1,103 @@
+"""Finds the files with labels, and has each read by what knows its kind."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.imports.file_labels import MASK_SUFFIX, read_masks, read_yolo
+from coco_cats_tfds.imports.json_labels import read_json
+from coco_cats_tfds.imports.labels import Labels
+
+
+def read_labels(
+    places: Sequence[pathlib.Path],
+    photos: Sequence[pathlib.Path],
+    names: Sequence[str],
+    attribute: str | None,
+    left: Counter[str],
+) -> tuple[list[Labels], list[pathlib.Path]]:
+    """All that label files say.
+
+    Args:
+      places: Files and folders.
+      photos: Of `find_photos`; masks may be among them.
+      names: Of YOLO's classes from 0, or of the masks' labels from 1.
+      attribute: VIA's that names the category.
+      left: Counts what is left out, by what it is.
+
+    Returns:
+      What they say, and the photos without the masks.
+
+    Raises:
+      CocoDataError: A file is missing, damaged or of an unknown kind.
+    """
+    files = _label_files(places)
+    masks = _masks_among(files[".png"], photos)
+    texts = files[".txt"]
+    labels = list(read_yolo(texts, names or _listed(texts), left))
+    labels += read_masks(masks, names) if masks else []
+    for path in files[".json"]:
+        labels += read_json(path, names, attribute, left)
+    is_mask = {path.absolute() for path in masks}
+    return labels, [path for path in photos if path not in is_mask]
+
+
+def _label_files(places: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
+    """The label files by suffix; in a folder JSON goes before text, that before PNG."""
+    found: dict[str, list[pathlib.Path]] = {".json": [], ".txt": [], ".png": []}
+    for place in places:
+        if not place.exists():
+            raise CocoDataError(f"There is no file or folder {place}.")
+        if not place.is_dir():
+            if place.suffix.lower() not in found:
+                raise CocoDataError(
+                    f"{place} is no label file: these are {', '.join(found)}."
+                )
+            found[place.suffix.lower()].append(place)
+            continue
+        inside = sorted(place.rglob("*"))
+        for suffix, files in found.items():
+            some = [
+                path
+                for path in inside
+                if path.suffix.lower() == suffix and not _is_note(path)
+            ]
+            files += some
+            if some:
+                break
+        else:
+            raise CocoDataError(f"{place} has no label files: {', '.join(found)}.")
+    return found
+
+
+def _is_note(path: pathlib.Path) -> bool:
+    """Of the text files that lie beside labels."""
+    return path.name == "classes.txt" or path.name.startswith("README")
+
+
+def _listed(paths: Iterable[pathlib.Path]) -> list[str]:
+    """The names in a `classes.txt` beside the files or above, a line each."""
+    for path in paths:
+        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+            file = folder / "classes.txt"
+            if file.is_file():
+                return file.read_text("utf-8").splitlines()
+    return []
+
+
+def _masks_among(
+    pictures: Sequence[pathlib.Path], photos: Sequence[pathlib.Path]
+) -> list[pathlib.Path]:
+    """Of PNGs those that are no photos: masks may lie beside them."""
+    known = {path.with_suffix("") for path in photos if path.suffix.lower() != ".png"}
+    in_folders = {*photos}
+
+    def is_mask(path: pathlib.Path) -> bool:
+        stem = path.absolute().with_suffix("")
+        beside = path.absolute() in in_folders
+        return not beside or stem in known or stem.name.endswith(MASK_SUFFIX)
+
+    return [path for path in pictures if is_mask(path)]

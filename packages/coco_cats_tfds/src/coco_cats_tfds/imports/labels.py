@@ -1,0 +1,89 @@
+"""What labelling tools say of a photo, in one form."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+Polygons = list[list[float]]
+Rle = dict[str, Any]
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """One object, or one region that is not to count.
+
+    Attributes:
+      category: Its name.
+      segmentation: Polygons of x and y in turn, or COCO's run lengths.
+      is_crowd: A crowd, as COCO has it.
+      relative: Polygons are in shares of the picture's width and height, not in pixels.
+    """
+
+    category: str
+    segmentation: Polygons | Rle
+    is_crowd: bool = False
+    relative: bool = False
+
+    def scaled(self, width: int, height: int) -> Polygons | Rle:
+        """The segmentation in pixels of the labelled picture."""
+        if not self.relative or isinstance(self.segmentation, dict):
+            return self.segmentation
+        return [
+            [
+                value * (height if place % 2 else width)
+                for place, value in enumerate(polygon)
+            ]
+            for polygon in self.segmentation
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What one file says of one photo.
+
+    Attributes:
+      file: That file.
+      photo: The photo's name there, with `/` between folders; without a suffix where
+        `by_stem`.
+      shapes: May be none: nothing of what was looked for is in the photo.
+      size: Width and height of the picture that was labelled, if the file tells.
+      by_stem: The photo has the name of this file, and a suffix of its own.
+      split: "train", "validation" or "test", if a folder's or the file's name says so.
+    """
+
+    file: pathlib.Path
+    photo: str
+    shapes: Sequence[Shape]
+    size: tuple[int, int] | None = None
+    by_stem: bool = False
+    split: str | None = None
+
+
+def split_of(path: pathlib.Path) -> str | None:
+    """The split that the name of a folder or of a file in it tells."""
+    words = re.split(r"[^a-z]+", f"{path.parent.name} {path.stem}".lower())
+    found = {_SPLITS[word] for word in words if word in _SPLITS}
+    return found.pop() if len(found) == 1 else None
+
+
+def encode(mask: npt.NDArray[np.bool_]) -> Rle:
+    """Run lengths, as JSON can have them, of a mask [H, W]."""
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
