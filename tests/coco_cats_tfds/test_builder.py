@@ -262,3 +262,23 @@ def test_real_crowds_of_every_category(test_data):
             np.testing.assert_array_equal(found, expected)
             seen, crowds = seen + 1, crowds + annotation.iscrowd
     assert (seen, crowds) == (811, 19)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_splits_by_other_names(name, make_coco, tmp_path):
+    """Records are the same; the names of the files are not in them."""
+    root = make_coco()
+    expected = [*tfds.as_numpy(build(root, tmp_path / "a").as_dataset(split="all"))]
+    for split, other in (("train2017", "train"), ("val2017", name)):
+        (root / split).rename(root / other)
+        folder = root / "annotations"
+        instances = folder / f"instances_{split}.json"
+        instances.rename(folder / f"instances_{other}.json")
+    found = [*tfds.as_numpy(build(root, tmp_path / "b").as_dataset(split="all"))]
+    assert len(found) == len(expected) > 0
+    for one, another in zip(expected, found, strict=True):
+        assert one["image/id"] == another["image/id"]
+        np.testing.assert_array_equal(one["image"], another["image"])
+        np.testing.assert_array_equal(
+            one["segmentation_mask"], another["segmentation_mask"]
+        )

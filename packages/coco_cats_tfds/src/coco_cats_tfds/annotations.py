@@ -223,7 +223,8 @@ class InstancesIndex:
                 f"Cannot read the annotations {path}: {error.strerror or error}. The"
                 " COCO folder must hold annotations/instances_train2017.json and"
                 " annotations/instances_val2017.json, or"
-                " annotations_trainval2017.zip."
+                " annotations_trainval2017.zip. `coco-cats import` makes it from labels"
+                " in other files."
             ) from error
         return cls(content, origin=path)
 

@@ -124,7 +124,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     Optional: without --manual_dir, the annotations and the images that are needed are
     fetched. A folder given with --manual_dir must have COCO's layout: train2017/,
     val2017/ and annotations/instances_{train,val}2017.json, or in the place of any of
-    these COCO's zip: train2017.zip, val2017.zip, annotations_trainval2017.zip.
+    these COCO's zip: train2017.zip, val2017.zip, annotations_trainval2017.zip. The
+    splits may be called train, and val, valid or validation, too.
     `coco-cats sample DIR` writes a small one.
     """
 

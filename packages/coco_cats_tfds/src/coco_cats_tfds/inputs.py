@@ -30,6 +30,8 @@ from coco_cats_tfds.sources import (
 ANNOTATIONS_ZIP = "annotations_trainval2017.zip"
 # Four times COCO's own instances_train2017.json; more is not unpacked.
 _MAX_ANNOTATION_BYTES = 1 << 31
+# What people call COCO's splits, in folders and in names of instances files.
+_OTHER_NAMES = {"train2017": ["train"], "val2017": ["val", "valid", "validation"]}
 
 
 class CocoInputs(Protocol):
@@ -46,7 +48,11 @@ class CocoInputs(Protocol):
 
 
 class CocoFolder:
-    """A folder in COCO's layout; each part may be extracted or still a zip."""
+    """A folder in COCO's layout; each part may be extracted or still a zip.
+
+    Where there is no `train2017` or `val2017`, `train`, and `val`, `valid` or
+    `validation` are taken, in the names of folders and of instances files.
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Takes the folder that holds `annotations/`, `train2017/` and `val2017/`."""
@@ -55,8 +61,8 @@ class CocoFolder:
     @staticmethod
     def is_at(root: epath.Path) -> bool:
         """Whether a folder has annotations as COCO's has."""
-        names = (instances_name("train2017"), ANNOTATIONS_ZIP)
-        return any((root / name).exists() for name in names)
+        names = [instances_name(name) for name in _names_of("train2017")]
+        return any((root / name).exists() for name in [*names, ANNOTATIONS_ZIP])
 
     def index(self, split: str) -> InstancesIndex:
         """See `CocoInputs`.
@@ -64,8 +70,7 @@ class CocoFolder:
         Raises:
           CocoDataError: The annotations are missing or damaged.
         """
-        path = self._root / instances_name(split)
-        archive = self._root / ANNOTATIONS_ZIP
+        path, archive = self._instances(split), self._root / ANNOTATIONS_ZIP
         if not path.exists() and archive.exists():
             return index_from_zip(archive, split)
         return InstancesIndex.load(path)
@@ -76,8 +81,7 @@ class CocoFolder:
         Raises:
           CocoDataError: The annotations are missing or damaged.
         """
-        path = self._root / instances_name(split)
-        archive = self._root / ANNOTATIONS_ZIP
+        path, archive = self._instances(split), self._root / ANNOTATIONS_ZIP
         if not path.exists() and archive.exists():
             return instances_from_zip(archive, split)
         try:
@@ -94,16 +98,28 @@ class CocoFolder:
         Raises:
           CocoDataError: There is neither folder nor zip.
         """
-        folder, archive = self._root / split, self._root / f"{split}.zip"
-        if folder.is_dir():
-            return FolderSource(folder)
+        archive = self._root / f"{split}.zip"
+        for name in [split] if archive.exists() else _names_of(split):
+            if (self._root / name).is_dir():
+                return FolderSource(self._root / name)
         if archive.exists():
             return ZipSource(archive, folder=split)
         raise CocoDataError(
-            f"There is neither a folder {folder} nor {archive}. The COCO folder must"
-            " hold train2017/, val2017/ and annotations/, or COCO's zips:"
-            f" train2017.zip, val2017.zip and {ANNOTATIONS_ZIP}."
+            f"There is neither a folder {self._root / split} nor {archive}. The COCO"
+            " folder must hold train2017/, val2017/ (or train/, val/) and annotations/,"
+            f" or COCO's zips: train2017.zip, val2017.zip and {ANNOTATIONS_ZIP}."
+            " `coco-cats import` makes such a folder from photos and labels of other"
+            " layouts."
         )
+
+    def _instances(self, split: str) -> epath.Path:
+        """The instances file of a split; COCO's name of it if there is none."""
+        paths = [self._root / instances_name(name) for name in _names_of(split)]
+        return next((path for path in paths if path.exists()), paths[0])
+
+
+def _names_of(split: str) -> list[str]:
+    return [split, *_OTHER_NAMES.get(split, [])]
 
 
 def instances_name(split: str) -> str:
