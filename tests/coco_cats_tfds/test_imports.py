@@ -292,6 +292,22 @@ def test_turned_photos_and_their_labels(orientation, made_on, shape, kind, tmp_p
     assert report.encoded == (orientation != 1 or kind == "png")
 
 
+@pytest.mark.parametrize("made_on", ["stored", "upright"])
+def test_outlines_without_a_recorded_size_on_a_turned_photo(made_on, tmp_path):
+    for name in OBJECTS:
+        orientation = 6 if name == "a.jpg" else None
+        save(tmp_path / "photos" / name, orientation=orientation)
+    labels = as_yolo(tmp_path / "labels")
+    import_photos([tmp_path / "photos"], labels, tmp_path / "mine", orientation=made_on)
+    masks, _ = read(tmp_path / "mine")["a.jpg"]
+    if made_on == "stored":
+        expected = as_shown(mask_of(SQUARE), 6)
+    else:
+        shares = np.reshape(relative(SQUARE), (-1, 2)) * [HEIGHT, WIDTH]
+        expected = mask_of(shares.ravel().tolist(), height=WIDTH, width=HEIGHT)
+    np.testing.assert_array_equal(masks["cat"], expected)
+
+
 def test_the_split_stays_when_photos_are_added(tmp_path):
     names = [f"cat{number}.jpg" for number in range(60)]
     for name in names:

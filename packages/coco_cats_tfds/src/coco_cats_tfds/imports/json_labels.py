@@ -34,14 +34,15 @@ def read_json(
       CocoDataError: It is of no such tool, or damaged.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        read = path.read_bytes()
+        content = msgspec.json.decode(read.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocoDataError(f"{path} is no JSON: {error}. Export it again.") from error
     content = content if isinstance(content, dict) else {}
     regions = content.get("_via_img_metadata", content)
     try:
         if "images" in content and "annotations" in content:
-            yield from _coco(path, left)
+            yield from _coco(path, read, left)
         elif "shapes" in content and "imagePath" in content:
             yield _labelme(path, content, left)
         elif regions and all(_is_via(each) for each in regions.values()):
@@ -60,8 +61,8 @@ def read_json(
         ) from error
 
 
-def _coco(path: pathlib.Path, left: Counter[str]) -> Iterator[Labels]:
-    index = InstancesIndex(path.read_bytes(), origin=path)
+def _coco(path: pathlib.Path, read: bytes, left: Counter[str]) -> Iterator[Labels]:
+    index = InstancesIndex(read, origin=path)
     categories = {each.id: each.name for each in index.categories}
     shapes: dict[int, list[Shape]] = {image_id: [] for image_id in index.images}
     for each in index.annotations:
