@@ -19,7 +19,7 @@ FLOORS = [
     {"inference"},
     {"runs"},
     {"data"},
-    {"options", "registry", "flops"},
+    {"options", "registry", "flops", "graph"},
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))

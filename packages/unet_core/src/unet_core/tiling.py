@@ -140,7 +140,7 @@ class TiledPredictor:
         layers = model._flatten_layers(include_self=False, recursive=True)
         any_size = all(_interpolation(each) == "nearest" for each in layers)
 
-        @tf.function(input_signature=[signature] if any_size else None)
+        @tf.function(autograph=False, input_signature=[signature] if any_size else None)
         def probabilities(tiles: tf.Tensor) -> tf.Tensor:
             return activate(forward(tiles, training=False))
 

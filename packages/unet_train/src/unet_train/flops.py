@@ -34,7 +34,7 @@ def train_gflop(model: keras.Model, tile_size: int) -> float:
     """
     model = without_class_prior(model)
     image = tf.TensorSpec((1, tile_size, tile_size, model.input_shape[-1]))
-    graph = tf.function(model).get_concrete_function(image).graph
+    graph = tf.function(model, autograph=False).get_concrete_function(image).graph
     # What depends on no weight that moves needs no gradient: the image, and constants.
     moving = {id(weight.value.handle) for weight in model.trainable_variables}
     fixed = {graph.inputs[0].ref()}

@@ -24,6 +24,7 @@ from unet_train.data.order import Order
 from unet_train.data.pattern import Pattern
 from unet_train.data.share import ALL, Share, spread
 from unet_train.data.stream import MixedTiles, TileStream
+from unet_train.graph import as_written
 from unet_train.options import DataOptions
 
 __all__ = ["Example", "MaskDataset", "SegmentationData"]
@@ -102,6 +103,7 @@ class SegmentationData:
         tiles = self._each[0].training_count(limit) * sum(shares)
         return tiles / (shares[0] * self.options.batch_size)
 
+    @as_written
     def train_batches(
         self,
         *,

@@ -16,9 +16,11 @@ from unet_train.data.border import border_weights
 from unet_train.data.decoding import decode_mask, decode_picture
 from unet_train.data.labels import labels_of_tensor
 from unet_train.data.records import Record
+from unet_train.graph import as_written
 from unet_train.options import DataOptions
 
 
+@as_written
 def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.Tensor]:
     """Image uint8 [H, W, 3] and the dataset's own mask, uint8 [H, W, 1]."""
     return (
@@ -27,6 +29,7 @@ def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.T
     )
 
 
+@as_written
 def make_tile(
     records: Sequence[Record],
     options: DataOptions,

@@ -123,7 +123,7 @@ def check_dead_units(
         return Finding("dead units", "ok", "there are no activations to look at")
     probe = keras.Model(model.inputs[0], [layer.output for layer in layers])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def extremes(batch: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         return [
             (tf.reduce_min(each, [0, 1, 2]), tf.reduce_max(each, [0, 1, 2]))

@@ -18,6 +18,8 @@ from unet_train.export.decode import decode_photo
 from unet_train.export.whole_photo import Forward, WholePhoto
 from unet_train.inference.predictor import Predictor
 
+_PHOTO = tf.TensorSpec([], tf.string, name="photo")
+
 
 class PhotoModule(tf.Module):
     """From the bytes of a photo to its mask, with nothing of Python in between.
@@ -59,7 +61,7 @@ class PhotoModule(tf.Module):
             lambda tiles: model(tiles, training=False)
         )
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="photo")])
+    @tf.function(autograph=False, input_signature=[_PHOTO])
     def mask(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
         """`mask` uint8 [H, W], `probability` float32 [H, W], `class_names` [2].
 
@@ -76,7 +78,7 @@ class PhotoModule(tf.Module):
             "class_names": tf.constant(self.class_names),
         }
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="photo")])
+    @tf.function(autograph=False, input_signature=[_PHOTO])
     def png(self, photo: tf.Tensor) -> dict[str, tf.Tensor]:
         """`mask_png_bytes`: the mask as a PNG of 0 and 255, or of labels; string []."""
         grey = self.mask(photo)["mask"][..., tf.newaxis]
@@ -114,6 +116,7 @@ class LogitsModule(tf.Module):
         )
         self.logits = tf.function(
             lambda image: {"logits": model(image, training=False)},
+            autograph=False,
             input_signature=[image],
         )
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from unet_core import read_geometry
 from unet_core.encoders.class_prior import without_class_prior
 from unet_train.data.labels import default_names, require_logits
+from unet_train.graph import as_written
 from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
@@ -179,6 +180,7 @@ class SegmentationTask:
             if hasattr(self.optimizer, name):
                 getattr(self.optimizer, name).assign(value)
 
+    @as_written
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step of gradient descent on one batch, of which this device has a part.
 
@@ -202,6 +204,7 @@ class SegmentationTask:
             self.optimizer.apply(gradients, weights)
         return {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 
+    @as_written
     def after_step(self) -> None:
         """Makes moving statistics one, moves the averages; called on each device."""
         average_statistics(self.model)
@@ -311,11 +314,8 @@ class SegmentationTask:
             tape.watch(weights)
             loss = self._loss(batch, divisor)
             scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(
-            scaled_loss,
-            weights,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=zero)
         return [loss, *gradients]
 
     def _clip(

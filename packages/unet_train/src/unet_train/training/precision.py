@@ -195,7 +195,7 @@ def _seconds_a_pass(model: keras.Model, precision: Precision, tile_size: int) ->
     image = tf.random.stateless_uniform(shape, (0, 0), 0, 255)
     weights = [weight.value for weight in model.trainable_variables]
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients() -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
