@@ -132,7 +132,7 @@ def backends(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session, path: str) -> None:
     """What lies there, shared among processes."""
-    # In the order of the files, of which the longest come first.
+    # In the order of collection, into which conftest.py brings the longest files first.
     share = ["-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *share, path, *session.posargs, env=QUIET)
 
