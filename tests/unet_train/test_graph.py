@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from unet_train import Callback, SegmentationTask, Trainer
 from unet_train.graph import as_written
+from unet_train.task.loss import PixelLoss
 
 
 def larger_than_zero(number):
@@ -29,8 +30,17 @@ def test_nor_is_what_it_calls():
         as_written(lambda: numbers.map(larger_than_zero))()
 
 
+class OwnLoss(PixelLoss):
+    """Uses Python's `if` on tensors."""
+
+    def per_pixel(self, labels, logits):
+        if tf.reduce_sum(labels) >= 0:
+            return tf.abs(labels - logits) * 0 + 7
+        return tf.abs(labels - logits)
+
+
 class Own(SegmentationTask):
-    """Uses Python's `if` on tensors, around the step that is left as it is."""
+    """Uses Python's `if` on tensors, around the step of the base class."""
 
     def train_step(self, batch):
         logs = super().train_step(batch)
@@ -52,3 +62,10 @@ def test_a_step_of_ones_own_is_read(tmp_path, make_task, make_data):
     trainer = Trainer(tmp_path, max_steps=2, callbacks=[note])
     trainer.fit(Own(make_task().model), make_data())
     assert note.costs == [42.0, 42.0]
+
+
+def test_so_is_a_loss_of_ones_own(tmp_path, make_task, make_data):
+    task, note = make_task(), Note()
+    task.loss = OwnLoss()
+    Trainer(tmp_path, max_steps=2, callbacks=[note]).fit(task, make_data())
+    assert note.costs == [7.0, 7.0]

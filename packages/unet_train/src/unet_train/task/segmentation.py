@@ -180,7 +180,6 @@ class SegmentationTask:
             if hasattr(self.optimizer, name):
                 getattr(self.optimizer, name).assign(value)
 
-    @as_written
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step of gradient descent on one batch, of which this device has a part.
 
@@ -318,6 +317,7 @@ class SegmentationTask:
         gradients = tape.gradient(scaled_loss, weights, unconnected_gradients=zero)
         return [loss, *gradients]
 
+    @as_written
     def _clip(
         self, gradients: Sequence[tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
