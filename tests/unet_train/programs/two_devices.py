@@ -16,8 +16,10 @@ import tensorflow as tf
 from unet_train import SegmentationTask
 from unet_train.options import TrainerOptions
 from unet_train.task.replicas import draw_apart
+from unet_train.training import precision as precision_room
 from unet_train.training.devices import configure
 from unet_train.training.loop import make_train_loop
+from unet_train.training.precision import choose_precision
 
 
 def averages(place):
@@ -70,6 +72,14 @@ def asks_for_input(place):
     kinds = {node.op for function in functions for node in function.node_def}
     assert "IteratorGetNext" in kinds or "MultiDeviceIteratorGetNextFromShard" in kinds
     return sorted(kind for kind in kinds if kind.startswith(("Collective", "Optional")))
+
+
+def precision(place):
+    """What is chosen on a processor with bfloat16: both are timed on all devices."""
+    precision_room.processor_flags = lambda: {"avx512_bf16"}
+    norm = keras.layers.BatchNormalization(synchronized=True)
+    model = make_model(norm, keras.layers.Conv2D(4, 3))
+    return str(choose_precision("auto", model, tile_size=20, on_cpu=place.is_cpu))
 
 
 def ones(share):

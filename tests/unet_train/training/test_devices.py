@@ -269,6 +269,12 @@ def test_nobody_asks_before_each_step_whether_the_others_have_a_batch():
     assert [result_of(machine) for machine in machines] == [[], []]
 
 
+def test_what_is_quicker_is_measured_on_all_devices():
+    processes = [start_experiment("precision", each) for each in ({}, *cluster(2))]
+    for process in processes:
+        assert "bfloat16 takes" in result_of(process)
+
+
 def wait_for_step(process, step):
     for line in process.stdout:
         if line[:1] == "{" and json.loads(line)["step"] >= step:
