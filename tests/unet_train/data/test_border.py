@@ -60,6 +60,27 @@ def test_equals_brute_force(mask, weight, sigma):
     np.testing.assert_allclose(found, brute_force(mask, weight, sigma), rtol=1e-5)
 
 
+def test_objects_that_touch_are_told_apart_by_their_numbers():
+    """Two of them, one in two parts, and one that has no number."""
+    labels, numbers = np.zeros((2, 12, 16), np.int32)
+    labels[4:8, 2:10], labels[1, 1], labels[9:, 13:] = 1, 1, 2
+    numbers[4:8, 2:5], numbers[4:8, 5:10], numbers[1, 1] = 700, 3, 700
+    numbers[labels == 0] = 3  # Says nothing: there is no foreground.
+    mask = np.stack([labels, numbers], -1)
+    apart = np.select([numbers == 700, numbers == 3, labels == 2], [1, 2, 3], 0)
+    apart[labels == 0] = 0
+    distances = [scipy.ndimage.distance_transform_edt(apart != n) for n in (1, 2, 3)]
+    nearest, second, _ = np.sort(distances, axis=0)
+    gain = 10 * np.exp(-((nearest + second) ** 2) / (2 * 3.0**2))
+    expected = 1 + np.where(labels == 0, gain, 0)
+    found = border_weights(mask, weight=10.0, sigma=3.0)
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-6)
+    # Above the line at which they touch, and next to either.
+    assert found[3, 5, 0] > 8
+    without = border_weights(mask[..., :1], weight=10.0, sigma=3.0)
+    assert without[3, 5, 0] < 7
+
+
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_without_two_objects_all_count_alike(value):
     mask = np.full((5, 5, 1), value, np.uint8)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from unet_train.data.border import border_weights
 from unet_train.data.tiles import make_tile
 from unet_train.options import DataOptions
 
@@ -113,3 +114,86 @@ def test_jitter_of_the_aspect_squeezes_as_likely_as_it_stretches(record):
     for side in (rows, columns):
         assert side.min() in (11, 12)  # 16 over the root of two, or not much more.
         assert 4 <= (side < 16).sum() <= 20
+
+
+def numbered_record(rows, shade, bits=16):
+    """Two boxes side by side, that touch, one in green and one in blue."""
+    side = TILE - 2 * MARGIN
+    mask = np.zeros((side, side, 1), np.uint8)
+    image = np.zeros((side, side, 3), np.uint8)
+    numbers = np.zeros((side, side, 1), np.uint16 if bits == 16 else np.uint8)
+    for number, columns in enumerate((slice(2, 5), slice(5, 10)), 1):
+        square = rows, columns
+        mask[square], numbers[square] = 1, number
+        image[(*square, number)] = shade
+    return {
+        "image": tf.io.encode_png(image),
+        "segmentation_mask": tf.io.encode_png(mask),
+        "instance_map": tf.io.encode_png(numbers),
+    }
+
+
+INSTANCES = {
+    "border_weight": 10.0, "instance_feature": "instance_map", "tile_size": TILE,
+    "mirror": True, "flip": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"copy_paste": 0.5},
+        {"cutout": 0.7},
+        {"rotation": 30.0, "elastic": 1.0},
+        {"image_size": 22},
+    ],
+)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_instances_go_where_the_image_goes(given, bits):
+    """Pasted ones have the same numbers, and are others all the same."""
+    records = [
+        numbered_record(slice(3, 8), 240, bits),
+        numbered_record(slice(6, 10), 120, bits),
+    ]
+    options = DataOptions(**INSTANCES, **given)
+    make = tf.function(
+        lambda seed: make_tile(records, options, margin=MARGIN, seed=seed)
+    )
+    matter, off, off_without = 0, 0.0, 0.0
+    for seed in SEEDS:
+        image, mask, weights = (each.numpy() for each in make(tf.constant([seed, 7])))
+        colors = image[MARGIN : TILE - MARGIN, MARGIN : TILE - MARGIN, 1:]
+        numbers = 1 + colors.argmax(-1, keepdims=True)
+        if "copy_paste" in given:
+            numbers += 2 * (colors.max(-1, keepdims=True) < 180)
+        both = np.concatenate([mask, numbers], -1)
+        expected = border_weights(both, weight=10.0, sigma=5.0)
+        apart = border_weights(mask, weight=10.0, sigma=5.0)
+        matter += np.abs(expected - apart).max() > 1
+        off += np.abs(weights - expected).sum()
+        off_without += np.abs(weights - apart).sum()
+    assert matter > len(SEEDS) / 2
+    assert off < off_without / 1000
+
+
+def test_what_is_pasted_may_have_no_numbers():
+    base, other = (
+        numbered_record(slice(3, 8), 240),
+        numbered_record(slice(10, 13), 240),
+    )
+    del other["instance_map"]
+    options = DataOptions(**INSTANCES, copy_paste=1.0)
+    pasted = DataOptions(**{**INSTANCES, "instance_feature": ""})
+    _, mask, weights = make_tile(
+        [base, other], options, margin=MARGIN, seed=tf.constant([3, 7]), pasted=pasted
+    )
+    found = np.unique(np.asarray(mask), return_counts=True)
+    assert (np.asarray(mask) == 1).sum() == 40 + 24, found
+    without = border_weights(np.asarray(mask), weight=10.0, sigma=5.0)
+    assert np.abs(np.asarray(weights) - without).max() > 1
+
+
+def test_instances_without_border_weights_are_refused():
+    with pytest.raises(ValueError, match="`instance_feature` 'instance_map' is what"):
+        DataOptions(instance_feature="instance_map")

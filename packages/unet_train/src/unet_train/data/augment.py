@@ -66,9 +66,9 @@ def paste(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pastes the foreground of another tile of the same size over a tile.
 
-    Ghiasi et al. 2021, without blending.
+    Ghiasi et al. 2021, without blending. Of masks the first channel is the label.
     """
-    foreground = is_foreground(other_mask)
+    foreground = is_foreground(other_mask[..., :1])
     return (
         tf.where(foreground, other_image, image),
         tf.where(foreground, other_mask, mask),
@@ -82,7 +82,7 @@ def random_cutout(
 
     Args:
       image: uint8 [T, T, 3].
-      mask: uint8 [T, T, 1].
+      mask: [T, T, C].
       share: Its sides are drawn from 0 to this share of the tile's.
       seed: int32 [2].
     """

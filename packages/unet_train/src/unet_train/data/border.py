@@ -16,38 +16,49 @@ from unet_train.data.labels import is_foreground
 
 
 def border_weights(
-    mask: npt.NDArray[np.uint8], *, weight: float, sigma: float
+    mask: npt.NDArray[np.integer], *, weight: float, sigma: float
 ) -> npt.NDArray[np.float32]:
     """1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on background, 1 elsewhere.
 
     Equation 2 of Ronneberger et al. 2015 with a class weight of 1: d1 and d2 are the
-    distances to the nearest and to the second nearest object. Objects are the connected
-    regions of one class, four neighbours a pixel: a mask does not tell more.
+    distances to the nearest and to the second nearest object. Objects are the instances
+    by their numbers; what has none, the connected regions of one class, four neighbours
+    a pixel: labels do not tell more.
 
     Args:
-      mask: uint8 [H, W, 1]: 0 background, 1 foreground or the first class, 2 the
-        second and so on, 255 ignored.
+      mask: [H, W, 1], the labels: 0 background, 1 foreground or the first class, 2 the
+        second and so on, 255 ignored. Or [H, W, 2], behind them the number of the
+        instance, 0 where it is not known; where there is no foreground it is not read.
       weight: w0.
       sigma: In pixels.
 
     Returns:
       float32 [H, W, 1].
     """
-    objects, count = _objects(mask[..., 0])
-    result = np.ones(mask.shape, np.float32)
+    labels = mask[..., 0]
+    instances = mask[..., 1] if mask.shape[-1] > 1 else np.zeros_like(labels)
+    objects, count = _objects(labels, instances)
+    result = np.ones((*labels.shape, 1), np.float32)
     if count < 2:
         return result
     nearest, second = _two_distances(objects, count)
     gain = weight * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
-    result[..., 0] += np.where(mask[..., 0] == 0, gain, 0.0)
+    result[..., 0] += np.where(labels == 0, gain, 0.0)
     return result
 
 
-def _objects(labels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], int]:
-    """Numbers of the regions from 1, those of the first class first; int32 [H, W]."""
-    objects, count = np.zeros(labels.shape, np.int32), 0
-    for label in np.unique(labels[is_foreground(labels)]):
-        regions, more = scipy.ndimage.label(labels == label)
+def _objects(
+    labels: npt.NDArray[np.integer], instances: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Numbers of the objects from 1, int32 [H, W], and how many there are."""
+    objects = np.zeros(labels.shape, np.int32)
+    numbered = is_foreground(labels) & (instances > 0)
+    known, places = np.unique(instances[numbered], return_inverse=True)
+    objects[numbered] = places.ravel() + 1
+    count = len(known)
+    unnumbered = np.where(numbered, 0, labels)
+    for label in np.unique(unnumbered[is_foreground(unnumbered)]):
+        regions, more = scipy.ndimage.label(unnumbered == label)
         objects += np.where(regions, regions + count, 0).astype(np.int32)
         count += more
     return objects, count

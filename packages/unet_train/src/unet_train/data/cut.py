@@ -32,7 +32,7 @@ def random_aim(mask: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
     """A pixel of the foreground, each as likely as another; int32 [2], row and column.
 
     Args:
-      mask: uint8 [H, W, 1].
+      mask: [H, W, C], the label first.
       share: How often there is one; else, and without foreground, it is (-1, -1).
       seed: int32 [2].
     """
@@ -69,17 +69,17 @@ def random_tile(
 
     Args:
       image: uint8 [H, W, 3].
-      mask: uint8 [H, W, 1].
+      mask: [H, W, C], the label first.
       tile_size: Side of the tile in pixels.
       margin: What the predicted window lacks at each border, in pixels.
       seed: int32 [2].
       aim: Of `random_aim`: a pixel that the window has to have, at any place in it.
 
     Returns:
-      uint8 [tile_size, tile_size, 3] and uint8 [tile_size, tile_size, 1].
+      uint8 [tile_size, tile_size, 3] and [tile_size, tile_size, C].
     """
     starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seed, aim)
-    inside = tf.ones_like(mask, tf.bool)
+    inside = tf.ones_like(mask[..., :1], tf.bool)
     for axis in (0, 1):
         size = tf.shape(image)[axis]
         index = starts[axis] - margin + tf.range(tile_size)
@@ -112,7 +112,7 @@ def random_warped_tile(
 
     Args:
       image: uint8 [H, W, 3].
-      mask: uint8 [H, W, 1].
+      mask: [H, W, C], the label first.
       tile_size: Side of the tile in pixels.
       margin: What the predicted window lacks at each border, in pixels.
       rotation: By up to this many degrees, either way.
@@ -121,8 +121,8 @@ def random_warped_tile(
       aim: As in `random_tile`.
 
     Returns:
-      uint8 [tile_size, tile_size, 3] and uint8 [tile_size, tile_size, 1], ignored (255)
-      where the place lies outside the image.
+      uint8 [tile_size, tile_size, 3] and [tile_size, tile_size, C], ignored (255) where
+      the place lies outside the image.
     """
     seeds = tf.random.split(seed, 3)
     starts = _random_starts(tf.shape(mask), tile_size - 2 * margin, seeds[0], aim)
@@ -187,7 +187,7 @@ def _finish_tile(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     mask = tf.where(inside, mask, tf.constant(IGNORE, mask.dtype))
     image.set_shape([tile_size, tile_size, 3])
-    mask.set_shape([tile_size, tile_size, 1])
+    mask.set_shape([tile_size, tile_size, mask.shape[-1]])
     return image, mask
 
 

@@ -63,7 +63,9 @@ class MaskDataset:
         """
         self.options = options
         self._prefix = prefix
-        features = (options.image_feature, options.mask_feature)
+        features = [options.image_feature, options.mask_feature]
+        if options.instance_feature:
+            features.append(options.instance_feature)
         self._records = Records(options.name, options.data_dir, features)
 
     def label_names(self) -> list[str] | None:

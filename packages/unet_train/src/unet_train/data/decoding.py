@@ -61,6 +61,18 @@ def decode_mask(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(mask, (None, None, 1))
 
 
+def decode_instances(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a map of instances: int32 [H, W, 1], 0 none, another number for each.
+
+    Of 8 bits a channel, numbers are other ones than in the file, and differ as there.
+
+    Args:
+      encoded: string [], the bytes of a PNG.
+    """
+    numbers = tf.io.decode_png(encoded, 1, tf.uint16)
+    return tf.ensure_shape(tf.cast(numbers, tf.int32), (None, None, 1))
+
+
 def _narrow(mask: tf.Tensor) -> tf.Tensor:
     highest = tf.reduce_max(tf.cast(mask, tf.int32))
     check = tf.debugging.Assert(highest <= 255, [DEEP_MASK, highest])

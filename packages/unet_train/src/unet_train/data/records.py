@@ -62,9 +62,9 @@ class Records:
             if key not in known:
                 raise ValueError(
                     f"The dataset {name!r} has no feature {key!r}, only"
-                    f" {sorted(known)}. Correct --data.image_feature or"
-                    " --data.mask_feature, or use a dataset with masks, such as"
-                    " coco_cats."
+                    f" {sorted(known)}. Correct --data.image_feature,"
+                    " --data.mask_feature or --data.instance_feature, or use a dataset"
+                    " with masks, such as coco_cats."
                 )
         self.name_key = next((key for key in _NAMES if key in known), "tfds_id")
         # A number for every record: split after split, file after file.

@@ -7,17 +7,25 @@ image, mask = make_tile([record], options, margin=92, seed=seed)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from unet_train.data import augment, cut
 from unet_train.data.border import border_weights
-from unet_train.data.decoding import decode_mask, decode_picture
+from unet_train.data.decoding import (
+    decode_instances,
+    decode_mask,
+    decode_picture,
+)
 from unet_train.data.labels import labels_of_tensor
 from unet_train.data.records import Record
 from unet_train.graph import as_written
 from unet_train.options import DataOptions
+
+# More than the number of any instance: those that are pasted go on from here.
+_PASTED = 1 << 16
 
 
 @as_written
@@ -51,14 +59,19 @@ def make_tile(
       uint8 [tile, tile, 3] and uint8 [window, window, 1], where window is
       tile - 2 * margin; with `border_weight` also float32 [window, window, 1].
     """
-    seeds = tf.random.split(seed, 8)
-    image, mask = _cut_tile(records[0], options, margin, seeds[0])
+    seeds, pasted = tf.random.split(seed, 8), pasted or options
+    # Beside the label a mask has the number of the instance, if that is told.
+    numbered = bool(options.instance_feature or pasted.instance_feature)
+    cut_tile = functools.partial(_cut_tile, margin=margin, numbered=numbered)
+    image, mask = cut_tile(records[0], options, seed=seeds[0])
     if options.copy_paste:
         pastes = tf.random.stateless_uniform([], seeds[1]) < options.copy_paste
+        first = _PASTED if numbered else 0
         image, mask = tf.cond(
             pastes,
             lambda: augment.paste(
-                image, mask, *_cut_tile(records[1], pasted or options, margin, seeds[2])
+                *(image, mask),
+                *cut_tile(records[1], pasted, seed=seeds[2], first_number=first),
             ),
             lambda: (image, mask),
         )
@@ -74,8 +87,9 @@ def make_tile(
         image, mask = augment.random_mirror(image, mask, seeds[7], axis=0)
     mask = mask[margin : options.tile_size - margin]
     mask = mask[:, margin : options.tile_size - margin]
+    labels = tf.cast(mask[..., :1], tf.uint8)
     if not options.border_weight:
-        return image, mask
+        return image, labels
     weights = tf.numpy_function(
         lambda mask: border_weights(
             mask, weight=options.border_weight, sigma=options.border_sigma
@@ -84,16 +98,33 @@ def make_tile(
         tf.float32,
         stateful=False,
     )
-    return image, mask, tf.ensure_shape(weights, mask.shape)
+    return image, labels, tf.ensure_shape(weights, labels.shape)
 
 
 def _cut_tile(
-    record: Record, options: DataOptions, margin: int, seed: tf.Tensor
+    record: Record,
+    options: DataOptions,
+    *,
+    margin: int,
+    seed: tf.Tensor,
+    numbered: bool,
+    first_number: int = 0,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes, scales and cuts: uint8 [tile, tile, 3] and [tile, tile, 1]."""
+    """Decodes, scales and cuts: uint8 [tile, tile, 3] and the mask.
+
+    That is uint8 [tile, tile, 1], labels; numbered int32 [tile, tile, 2], labels and
+    instances, to which `first_number` is added.
+    """
     seeds = tf.random.split(seed, 2)
     image, mask = decode_record(record, options)
     mask = labels_of_tensor(mask, options)
+    if numbered:
+        mask = tf.cast(mask, tf.int32)
+        numbers = tf.zeros_like(mask)
+        if options.instance_feature:
+            numbers = decode_instances(record[options.instance_feature])
+            numbers += tf.where(numbers > 0, first_number, 0)
+        mask = tf.concat([mask, numbers], -1)
     if options.image_size or options.scale_jitter or options.aspect_jitter:
         longer = options.image_size or tf.reduce_max(tf.shape(image)[:2])
         longer = tf.cast(longer, tf.float32)

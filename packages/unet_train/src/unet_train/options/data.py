@@ -34,6 +34,7 @@ class FurtherData:
       eval_split: TFDS split to validate on.
       image_feature: Name of the dataset's feature that holds the image.
       mask_feature: Name of the feature that holds the mask.
+      instance_feature: Name of the feature that numbers instances; empty for none.
       foreground: Values of the mask that are to be found.
       labels: The same of several classes, by their names; those of the first dataset
         that are not among them do not occur.
@@ -48,6 +49,7 @@ class FurtherData:
     eval_split: str | None = None
     image_feature: str | None = None
     mask_feature: str | None = None
+    instance_feature: str | None = None
     foreground: list[int] | None = None
     labels: dict[str, list[int]] | None = None
     background: list[int] | None = None
@@ -99,6 +101,9 @@ class DataOptions:
       eval_split: TFDS split to validate on.
       image_feature: Name of the dataset's feature that holds the image.
       mask_feature: Name of the feature that holds the mask.
+      instance_feature: Name of one that holds a PNG with the number of each pixel's
+        instance, 0 for none, such as `instance_map` of coco_cats; for `border_weight`.
+        Empty: objects are the connected regions of the mask.
       foreground: Values of the mask that are to be found.
       labels: In place of `foreground`, classes by name and the values of the mask that
         stand for each, such as {cat: [1], dog: [2, 3]}; the network tells one from the
@@ -146,6 +151,7 @@ class DataOptions:
     eval_split: str = "validation"
     image_feature: str = "image"
     mask_feature: str = "segmentation_mask"
+    instance_feature: str = ""
     foreground: list[int] = dataclasses.field(default_factory=lambda: [1])
     labels: dict[str, list[int]] | None = None
     background: list[int] = dataclasses.field(default_factory=lambda: [0])
@@ -193,6 +199,12 @@ class DataOptions:
                 f"`rotation` must lie between 0 and 180. Received: {self.rotation}"
             )
         self._check_values()
+        if self.instance_feature and not self.border_weight:
+            raise ValueError(
+                f"`instance_feature` {self.instance_feature!r} is what `border_weight`"
+                " tells objects apart by, and that is 0. Set it too (the paper has"
+                " 10), or leave both out."
+            )
         also = [FurtherData.of(each) for each in self.also]
         object.__setattr__(self, "also", also)
         if self.shares[0] <= 0:
@@ -244,7 +256,9 @@ class DataOptions:
         if name is None:
             return self
         named = [each for each in self.each() if each.name == name]
-        return named[0] if named else dataclasses.replace(self, name=name, also=[])
+        # Another one's instances are of no use where nothing is learnt.
+        other = {"name": name, "also": [], "instance_feature": ""}
+        return named[0] if named else dataclasses.replace(self, **other)
 
     def each(self) -> list[DataOptions]:
         """The options of each dataset by itself, the first one's first."""
