@@ -57,6 +57,7 @@ def main() -> None:
     makers: dict[str, Callable[[argparse.Namespace, int], Turn | None]] = {
         "ours": ours,
         "ours_plain_layers": lambda *arguments: ours(*arguments, fast=False),
+        "ours_three_classes": lambda *arguments: ours(*arguments, logits=4),
         "model.fit": keras_fit,
         "torch": torch_loop,
     }
@@ -108,10 +109,11 @@ def memory_of(name: str) -> int:
     return int(printed.splitlines()[-1]) // 1024
 
 
-def make_model(options: argparse.Namespace) -> keras.Model:
+def make_model(options: argparse.Namespace, logits: int = 1) -> keras.Model:
     """The same network for all."""
     return build_unet(
         UNetConfig(
+            classes=logits,
             depth=options.depth,
             base_filters=options.base_filters,
             padding=options.padding,
@@ -119,35 +121,38 @@ def make_model(options: argparse.Namespace) -> keras.Model:
     )
 
 
-def make_task(options: argparse.Namespace) -> SegmentationTask:
+def make_task(options: argparse.Namespace, logits: int = 1) -> SegmentationTask:
     """The network with loss and optimizer, at the precision asked for."""
-    task = SegmentationTask(make_model(options))
+    task = SegmentationTask(make_model(options, logits))
     task.set_precision(options.precision)
     return task
 
 
-def make_batch(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Images uint8 [N, T, T, 3] and masks uint8 [N, W, W, 1]."""
+def make_batch(options: argparse.Namespace, labels: int = 2) -> tuple[Any, Any]:
+    """Images uint8 [N, T, T, 3] and masks uint8 [N, W, W, 1] of so many labels."""
     window = Geometry(options.depth, options.padding).output_size(options.tile_size)
     count, side = options.batch_size, options.tile_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    return images, rng.integers(0, 2, (count, window, window, 1), np.uint8)
+    return images, rng.integers(0, labels, (count, window, window, 1), np.uint8)
 
 
-def make_batches(options: argparse.Namespace) -> tf.data.Dataset:
+def make_batches(options: argparse.Namespace, logits: int = 1) -> tf.data.Dataset:
     """The same batch over and over."""
-    return tf.data.Dataset.from_tensors(make_batch(options)).repeat()
+    batch = make_batch(options, max(2, logits))
+    return tf.data.Dataset.from_tensors(batch).repeat()
 
 
-def ours(options: argparse.Namespace, steps: int, *, fast: bool = True) -> Turn:
+def ours(
+    options: argparse.Namespace, steps: int, *, fast: bool = True, logits: int = 1
+) -> Turn:
     """A turn of our loop, as the trainer runs it on a CPU."""
-    task = make_task(options)
+    task = make_task(options, logits)
     task.build_optimizer()
     if fast:
         speed_up(task.model, on_cpu=True)
     loop = make_train_loop(task.train_step, task.log_names)
-    iterator = iter(make_batches(options))
+    iterator = iter(make_batches(options, logits))
     return lambda: loop(iterator, tf.constant(steps))[1]["loss"].numpy()
 
 
