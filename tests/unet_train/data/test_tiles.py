@@ -197,3 +197,9 @@ def test_what_is_pasted_may_have_no_numbers():
 def test_instances_without_border_weights_are_refused():
     with pytest.raises(ValueError, match="`instance_feature` 'instance_map' is what"):
         DataOptions(instance_feature="instance_map")
+
+
+def test_another_dataset_is_scored_without_the_first_ones_instances():
+    options = DataOptions(**INSTANCES, also=[{"name": "further", "share": 0.5}])
+    assert options.alone("further").instance_feature == "instance_map"
+    assert options.alone("another").instance_feature == ""

@@ -106,6 +106,28 @@ def test_the_other_scores_are_of_whatever_class(images):
     assert flat["iou"] == expected["iou"]
 
 
+@pytest.mark.parametrize(
+    ("mask", "found", "ious", "mean"),
+    [
+        ([1, 1, 2], [1, 1, 0], [1.0, 0.0, None], 0.5),  # A dog that was missed.
+        ([1, 1, 0], [1, 1, 2], [1.0, 0.0, None], 0.5),  # One that is not there.
+        ([1, 1, 255], [1, 1, 2], [1.0, None, None], 1.0),  # One that does not count.
+        ([0, 0, 255], [0, 0, 0], [None, None, None], 1.0),
+    ],
+)
+def test_only_what_is_neither_there_nor_found_is_left_out(mask, found, ious, mean):
+    mask = np.array(mask, np.uint8)[np.newaxis, :, np.newaxis]
+    probabilities = np.eye(4, dtype=np.float32)[[found]]
+    image = Example(np.zeros((1, 3, 3), np.uint8), mask)
+    scores = scored([(image, probabilities)], Evaluation(0.5, NAMES)).scores()
+    assert [scores["classes"][name]["iou"] for name in NAMES] == ious
+    # Of nothing there is none; a validation, which is compared, has a number.
+    assert scores["mean_iou"] == (None if ious == [None] * 3 else mean)
+    flat = scored([(image, probabilities)], MaskScores(0.5, class_names=NAMES)).result()
+    assert [flat.get(f"iou/{name}") for name in NAMES] == ious
+    assert flat["mean_iou"] == mean
+
+
 def test_the_matrix_is_exact(images):
     evaluation = scored(images, Evaluation(0.5, NAMES))
     matrix = np.array(evaluation.scores()["confusion_matrix"])
