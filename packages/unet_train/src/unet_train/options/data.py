@@ -256,9 +256,10 @@ class DataOptions:
         if name is None:
             return self
         named = [each for each in self.each() if each.name == name]
-        # Another one's instances are of no use where nothing is learnt.
-        other = {"name": name, "also": [], "instance_feature": ""}
-        return named[0] if named else dataclasses.replace(self, **other)
+        if named:
+            return named[0]
+        # Where nothing is learnt, another one's instances are of no use.
+        return dataclasses.replace(self, name=name, also=[], instance_feature="")
 
     def each(self) -> list[DataOptions]:
         """The options of each dataset by itself, the first one's first."""
