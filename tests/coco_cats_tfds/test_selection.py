@@ -140,7 +140,7 @@ def test_the_plain_selection_of_verify_is_the_same(shown, choice):
     index = InstancesIndex(json.dumps(content).encode(), origin="test.json")
     ours = {each.image.id: each for each in select(index, choice).records}
     plain = PlainCoco(content)
-    theirs = plain.select(choice)
+    theirs = plain.select(choice, "train2017")
     assert ours.keys() == theirs.keys()
     for id, record in ours.items():
         for name in ("annotations", "ignored"):

@@ -15,6 +15,7 @@ with more patience (`_with_coco_types`).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import errno
@@ -22,7 +23,7 @@ import itertools
 import mmap
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -224,7 +225,8 @@ class InstancesIndex:
                 " COCO folder must hold annotations/instances_train2017.json and"
                 " annotations/instances_val2017.json, or"
                 " annotations_trainval2017.zip. `coco-cats import` makes it from labels"
-                " in other files."
+                " in other files; where there are photos to train on only,"
+                ' `"validation": 0.2` has a fifth of them validated on.'
             ) from error
         return cls(content, origin=path)
 
@@ -301,6 +303,19 @@ class InstancesIndex:
                 )
             found |= numbers
         return frozenset(found)
+
+    def part(self, is_kept: Callable[[Image], bool]) -> InstancesIndex:
+        """An index of some of the images, and of what is annotated on them.
+
+        Annotations of images that are not listed are in every part.
+        """
+        part = copy.copy(self)
+        part.images = {id: each for id, each in self.images.items() if is_kept(each)}
+        others = self.images.keys() - part.images.keys()
+        part.annotations = [
+            each for each in self.annotations if each.image_id not in others
+        ]
+        return part
 
     def by_image(self, category_ids: Collection[int]) -> dict[int, list[Annotation]]:
         """The annotations of these categories, in file order, by image id."""

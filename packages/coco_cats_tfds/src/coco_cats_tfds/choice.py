@@ -58,6 +58,9 @@ class Choice:
         damaged or of another size than recorded, or without a licence where `licenses`
         asks for some; a segmentation that does not decode; an annotation of an unknown
         image or category): "stop" the build, or "omit" the image, counted and named.
+      validation: Where a folder has photos to train on only: the share of them to
+        validate on in their place, chosen by a hash of their files' names. 0 for
+        folders with a split of its own for that.
       limit: Images of a split at most, for a trial: the first by id, and of negatives
         their share; 0 takes all. `--max_examples_per_split` sets it.
       orientation: What becomes of a JPEG that EXIF has viewers turn or mirror, while
@@ -77,6 +80,7 @@ class Choice:
     negatives_like: Sequence[str] = ()
     licenses: Sequence[int | str] = ()
     on_invalid: InvalidRule = "stop"
+    validation: float = 0.0
     limit: int = 0
     orientation: OrientationRule = "refuse"
     attribution: bool = False
@@ -120,6 +124,13 @@ class Choice:
                     f"`{field}` must be a number from 0 up. Received: {value!r}"
                 )
             setattr(self, field, float(value))
+        share = self.validation
+        if type(share) not in (int, float) or not 0 <= share < 1:
+            raise CocoDataError(
+                "`validation` must be a share from 0 to below 1, such as 0.2."
+                f" Received: {share!r}"
+            )
+        self.validation = float(share)
         for field in ("attribution", "instances"):
             if type(getattr(self, field)) is not bool:
                 raise CocoDataError(
@@ -205,6 +216,7 @@ class Choice:
 _FIELDS = dataclasses.fields(Choice)
 _LATER = {
     "labels": "one",
+    "validation": 0.0,
     "limit": 0,
     "orientation": "refuse",
     "attribution": False,

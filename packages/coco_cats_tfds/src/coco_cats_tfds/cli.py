@@ -280,7 +280,8 @@ def _inputs(options: argparse.Namespace, built: BuiltDataset) -> CocoInputs:
     from coco_cats_tfds.inputs import CocoFolder
 
     if options.manual_dir:
-        return CocoFolder(options.manual_dir)
+        share = built.choice.validation
+        return CocoFolder(options.manual_dir, validation=share)
     data_dir = built.path.parents[2]  # <data_dir>/coco_cats/<configuration>/<version>
     download_dir = options.download_dir or data_dir / "downloads"
     return CocoDownload(download_dir, options.base_url or COCO_URL)

@@ -112,6 +112,9 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
         return cls(**{"name": "", **fields})
 
 
+_DIVIDED = " Of few photos another share may do: `validation` divides them by names."
+
+
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds `coco_cats` from COCO's annotations and images."""
 
@@ -324,18 +327,25 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         index = coco.index(coco_split)
         selection = select(index, self.builder_config.choice)
         if not any(record.annotations for record in selection.records):
+            divided = _DIVIDED if self.builder_config.validation else ""
             raise CocoDataError(
                 f"No image in {index.origin} shows any of"
                 f" {list(self.builder_config.categories)} as configured, and TFDS"
                 " has no empty splits. Choose other categories, or add images."
-                f" Left out: {dict(selection.omitted.left_out)}."
+                f"{divided} Left out: {dict(selection.omitted.left_out)}."
             )
         return selection
 
     def _inputs(self, download_dir: Any) -> CocoInputs:
-        if self._manual_dir:
-            return CocoFolder(self._manual_dir)
         config = self.builder_config
+        if self._manual_dir:
+            return CocoFolder(self._manual_dir, validation=config.validation)
+        if config.validation:
+            raise CocoDataError(
+                f"`validation` {config.validation} divides a folder of photos, and COCO"
+                " has a split of its own to validate on. Leave it out, or give"
+                " --manual_dir."
+            )
         find_labels(config.classes, CATEGORIES, origin="COCO")
         find_categories(config.negatives_like, CATEGORIES, origin="COCO")
         self._download = CocoDownload(

@@ -18,6 +18,7 @@ from etils import epath
 
 from coco_cats_tfds.annotations import Image, InstancesIndex
 from coco_cats_tfds.errors import CocoDataError
+from coco_cats_tfds.places import is_for_validation
 from coco_cats_tfds.sources import (
     FolderSource,
     Source,
@@ -54,9 +55,18 @@ class CocoFolder:
     `validation` are taken, in the names of folders and of instances files.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Takes the folder that holds `annotations/`, `train2017/` and `val2017/`."""
+    def __init__(
+        self, root: str | os.PathLike[str], *, validation: float = 0.0
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          root: The folder that holds `annotations/`, `train2017/` and `val2017/`.
+          validation: Where there is no `val2017`: the share of `train2017` that is to
+            be it.
+        """
         self._root = epath.Path(root)
+        self._validation = validation
 
     @staticmethod
     def is_at(root: epath.Path) -> bool:
@@ -70,17 +80,24 @@ class CocoFolder:
         Raises:
           CocoDataError: The annotations are missing or damaged.
         """
+        if self._validation:
+            self._check_undivided()
+            is_validation, share = split == "val2017", self._validation
+            return InstancesIndex.load(self._instances("train2017")).part(
+                lambda image: is_for_validation(image.file_name, share) == is_validation
+            )
         path, archive = self._instances(split), self._root / ANNOTATIONS_ZIP
         if not path.exists() and archive.exists():
             return index_from_zip(archive, split)
         return InstancesIndex.load(path)
 
     def instances(self, split: str) -> dict[str, Any]:
-        """See `CocoInputs`.
+        """See `CocoInputs`; of a folder that is divided the whole.
 
         Raises:
           CocoDataError: The annotations are missing or damaged.
         """
+        split = "train2017" if self._validation else split
         path, archive = self._instances(split), self._root / ANNOTATIONS_ZIP
         if not path.exists() and archive.exists():
             return instances_from_zip(archive, split)
@@ -98,6 +115,7 @@ class CocoFolder:
         Raises:
           CocoDataError: There is neither folder nor zip.
         """
+        split = "train2017" if self._validation else split
         archive = self._root / f"{split}.zip"
         for name in [split] if archive.exists() else _names_of(split):
             if (self._root / name).is_dir():
@@ -111,6 +129,16 @@ class CocoFolder:
             " `coco-cats import` makes such a folder from photos and labels of other"
             " layouts."
         )
+
+    def _check_undivided(self) -> None:
+        """Refuses to divide what is divided already."""
+        own, archive = self._instances("val2017"), self._root / ANNOTATIONS_ZIP
+        if found := next((path for path in (own, archive) if path.exists()), None):
+            raise CocoDataError(
+                f"`validation` {self._validation} divides the photos of a folder that"
+                f" has none to validate on, and there is {found}. Leave `validation`"
+                " out."
+            )
 
     def _instances(self, split: str) -> epath.Path:
         """The instances file of a split; COCO's name of it if there is none."""

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class PlainCoco:
         with contextlib.redirect_stdout(io.StringIO()):  # It tells of its progress.
             self._coco.createIndex()
 
-    def select(self, choice: Choice) -> dict[int, PlainRecord]:
-        """The images that a choice takes, by id."""
+    def select(self, choice: Choice, split: str) -> dict[int, PlainRecord]:
+        """The images that a choice takes for COCO's split of this name, by id."""
         coco = self._coco
         labels = {
             id: label
@@ -62,7 +63,8 @@ class PlainCoco:
         images = {
             id: image
             for id, image in coco.imgs.items()
-            if not choice.licenses or image.get("license") in licenses
+            if (not choice.licenses or image.get("license") in licenses)
+            and _is_of(split, image["file_name"], choice.validation)
         }
         showing = self._images_with(set(labels))
         positives = {}
@@ -159,3 +161,11 @@ class PlainCoco:
 def _hash(image_id: int) -> bytes:
     text = str(int(image_id)).encode()
     return hashlib.blake2b(text, digest_size=8).digest()
+
+
+def _is_of(split: str, file_name: str, validation: float) -> bool:
+    """Whether an image of a folder is of one of its parts, if it is divided."""
+    if not validation:
+        return True
+    digest = hashlib.sha256(os.fsencode(file_name.rsplit("/", 1)[-1])).hexdigest()
+    return (int(digest[:12], 16) < validation * 16**12) == (split == "val2017")

@@ -53,7 +53,7 @@ def verify_split(
     """
     verdict = Verdict()
     plain = PlainCoco(coco.instances(coco_split))
-    expected = plain.select(built.choice)
+    expected = plain.select(built.choice, coco_split)
     for omitted, _ in built.counts[split].invalid:
         if omitted is not None:
             expected.pop(omitted, None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.imports.labels import Labels
+from coco_cats_tfds.places import place_of
 
 VALIDATION = 0.2
 
@@ -40,7 +40,7 @@ def splits_of(
         by_name = {path: next(iter(each)) for path, each in named.items()}
         return by_name, "the names of the labels' folders"
     share = VALIDATION if validation is None else validation
-    places = {path: _place(_group(path, group_by)) for path in by_photo}
+    places = {path: place_of(_group(path, group_by)) for path in by_photo}
     border = share
     ordered = sorted(set(places.values()))
     if len(ordered) > 1 and not ordered[0] < border <= ordered[-1]:
@@ -73,9 +73,3 @@ def _group(path: pathlib.Path, group_by: str | None) -> str:
     if found is None:
         return path.name
     return str(found[1] if found.groups() else found[0])
-
-
-def _place(name: str) -> float:
-    """A number from 0 to 1 that follows from the name alone."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
