@@ -130,6 +130,7 @@ def checks(
         "float16": lambda: fit("half", few, "--trainer.precision=mixed_float16"),
         "bfloat16": lambda: fit("brain", few, "--trainer.precision=mixed_bfloat16"),
         "xla": lambda: fit("xla", few, "--trainer.jit_compile=true"),
+        "without_xla": lambda: fit("plain", few, "--trainer.jit_compile=false"),
         "evaluate": evaluate,
         "predict": predict,
         "export": export,

@@ -602,6 +602,8 @@ def test_yes_or_no_options_may_stand_alone(tmp_path):
         "--trainer.deterministic=true", "--data.mirror", "false", "--resume",
     ]  # fmt: skip
     assert with_true(["--trainer.jit_compile"]) == ["--trainer.jit_compile=true"]
+    one_of_many = ["--trainer.jit_compile", "auto", "--trainer.precision", "auto"]
+    assert with_true(one_of_many) == one_of_many
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def with_true(arguments: Sequence[str]) -> list[str]:
         f"--{group}.{field.name}"
         for group, options in (("data", DataOptions), ("trainer", TrainerOptions))
         for field in dataclasses.fields(options)
-        if isinstance(field.default, bool)
+        if "bool" in str(field.type)
     }
     return [
         f"{argument}=true"

@@ -115,6 +115,7 @@ class TrainerOptions:
       device: "gpu" insists on one, "cpu" leaves it alone, "auto" uses one if there.
       log_device_placement: Have TensorFlow print the device of every operation.
       jit_compile: Compile the step with XLA; on several devices its gradients only.
+        "auto" does on one GPU, as `model.fit`, unless `deterministic` forbids it.
     """
 
     max_steps: int | None = None
@@ -136,7 +137,7 @@ class TrainerOptions:
     strategy: Strategy = "auto"
     device: Device = "auto"
     log_device_placement: bool = False
-    jit_compile: bool = False
+    jit_compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         require_positive(
@@ -153,7 +154,12 @@ class TrainerOptions:
         require_choice(self, "precision", get_args(AnyPrecision))
         require_choice(self, "device", get_args(Device))
         require_choice(self, "strategy", get_args(Strategy))
-        if self.deterministic and self.jit_compile:
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be true, false or auto. Received:"
+                f" {self.jit_compile!r}"
+            )
+        if self.deterministic and self.compiles:
             raise ValueError(
                 "`deterministic` and `jit_compile` exclude each other: XLA has no"
                 " deterministic gradient of max pooling. Leave one of them out."
@@ -168,6 +174,11 @@ class TrainerOptions:
                 "Nothing says when to stop. Set `max_steps`, `max_epochs` or"
                 " `max_minutes`; the first that is reached ends the run."
             )
+
+    @property
+    def compiles(self) -> bool:
+        """Whether XLA is asked for; "auto" asks for nothing until it is settled."""
+        return self.jit_compile is True
 
     def shortened(self) -> TrainerOptions:
         """A fast dev run: three steps, and all that a run does between and after."""

@@ -57,7 +57,7 @@ class Place:
         within = [
             name
             for name, is_set in (
-                ("jit_compile", options.jit_compile),
+                ("jit_compile", options.compiles),
                 ("accumulate", options.accumulate > 1),
             )
             if is_set

@@ -45,6 +45,7 @@ from unet_train.training.saving import Saver
 from unet_train.training.signals import Interrupted, StopOnSignal
 from unet_train.training.timer import Timer
 from unet_train.training.validation import Validation
+from unet_train.training.xla import settle_xla
 
 
 class Trainer:
@@ -96,11 +97,9 @@ class Trainer:
             check_hooks(callback)
         self._clock = clock
         self._place = devices.configure(self.options)
+        keep = self.options.keep_checkpoints
         self._saver = Saver(
-            self.run_dir,
-            keep=self.options.keep_checkpoints,
-            callbacks=self.callbacks,
-            place=self._place,
+            self.run_dir, keep=keep, callbacks=self.callbacks, place=self._place
         )
 
     def scope(self) -> AbstractContextManager[Any]:
@@ -168,7 +167,7 @@ class Trainer:
             after_step=task.after_step,
             # Machines must not stop one by one; they agree after each round.
             stop=stop.variable if self._place.share.workers == 1 else None,
-            jit_compile=options.jit_compile and not self._place.is_spread,
+            jit_compile=options.compiles and not self._place.is_spread,
         )
         batches = self._place.iterate(run.batches)
         if agenda.eval_is_due(run) and not agenda.is_over(run):
@@ -222,6 +221,7 @@ class Trainer:
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
+        self.options = settle_xla(self.options, task.model, place=self._place)
         data.check()
         self._place.share.check_batch(
             data.options.batch_size, parts=self.options.accumulate
@@ -231,7 +231,7 @@ class Trainer:
         architecture = task.model.to_json()
         predictor = task.make_predictor(image_size=data.options.prediction_size)
         task.accumulate = self.options.accumulate
-        task.compiles_gradients = self.options.jit_compile and self._place.is_spread
+        task.compiles_gradients = self.options.compiles and self._place.is_spread
         with self.scope():
             choice = settle_precision(
                 self.options, task, data, place=self._place, run_dir=self.run_dir
