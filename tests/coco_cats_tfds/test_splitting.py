@@ -130,14 +130,34 @@ def test_without_a_share_the_cure_is_named(tmp_path):
     with pytest.raises(CocoDataError, match='`"validation": 0.2` has a fifth'):
         build(root, tmp_path / "out", validation=0)
     one = write_photos(tmp_path / "one", ["a.jpg"])
-    with pytest.raises(CocoDataError, match="another share may do"):
+    fault = r"No image for \w+ in .*_train.json \(`validation` 0.3\).* Give another"
+    with pytest.raises(CocoDataError, match=fault):
         build(one, tmp_path / "out")
+
+
+def test_a_class_of_one_side_alone_is_no_placeholder(tmp_path):
+    """Roboflow's have no annotation in the whole file."""
+    root = write_photos(tmp_path / "photos", NAMES)
+    path = root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    kitten = {"id": 2, "name": "kitten", "supercategory": "cat"}
+    content["categories"].append(kitten)
+    for each, image in zip(content["annotations"], content["images"], strict=True):
+        each["category_id"] = 1 + is_for_validation(image["file_name"], 0.3)
+    path.write_text(json.dumps(content))
+    builder = build(root, tmp_path / "out", categories=["cat", "kitten"])
+    count = builder.info.splits["validation"].num_examples
+    assert count == sum(is_for_validation(name, 0.3) for name in NAMES)
 
 
 @pytest.mark.parametrize("share", [1, -0.1, "0.2", True, float("nan")])
 def test_no_share(share):
     with pytest.raises(CocoDataError, match="`validation` must be a share from 0"):
         CocoCatsConfig(name="mine", validation=share)
+
+
+def test_a_share_of_numpy():
+    assert CocoCatsConfig(name="mine", validation=np.float64(0.2)).validation == 0.2
 
 
 def test_a_dataset_without_it_is_the_same_file_as_before(tmp_path):

@@ -361,3 +361,14 @@ def test_an_empty_split_is_found_before_training(make_data, splits):
     with pytest.raises(ValueError) as error:
         make_data(**splits).check()
     assert f"The split {split!r} of 'discs' has no images. Name" in str(error.value)
+
+
+def test_a_map_of_instances_is_looked_at_before_training(make_data):
+    """A photo is none."""
+    with pytest.raises(ValueError, match="is no grey PNG. Build the dataset with"):
+        make_data(border_weight=1.0, instance_feature="image").check()
+
+
+def test_a_feature_that_is_no_picture_is_named(make_data):
+    with pytest.raises(ValueError, match="holds no pictures"):
+        make_data(mask_feature="image/id")

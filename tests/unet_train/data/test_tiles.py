@@ -3,11 +3,15 @@
 The images are drawn so that their red channel tells the label of each pixel.
 """
 
+import io
+
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 from unet_train.data.border import border_weights
+from unet_train.data.labels import explained
 from unet_train.data.tiles import make_tile
 from unet_train.options import DataOptions
 
@@ -199,7 +203,38 @@ def test_instances_without_border_weights_are_refused():
         DataOptions(instance_feature="instance_map")
 
 
-def test_another_dataset_is_scored_without_the_first_ones_instances():
-    options = DataOptions(**INSTANCES, also=[{"name": "further", "share": 0.5}])
-    assert options.alone("further").instance_feature == "instance_map"
-    assert options.alone("another").instance_feature == ""
+def test_instances_are_not_read_where_nothing_is_learnt():
+    also = [{"name": "further", "share": 0.5, "instance_feature": "numbers"}]
+    options = DataOptions(**INSTANCES, also=also)
+    for name in (None, "further", "another"):
+        each = options.alone(name).each()
+        assert [one.instance_feature for one in each] == [""] * len(each), name
+    assert [one.name for one in options.alone(None).each()] == ["coco_cats", "further"]
+
+
+def encoded_by_pillow(mode, format="PNG"):
+    picture = PIL.Image.new(mode, (10, 10))
+    if mode == "P":
+        picture.putpalette([each for n in range(256) for each in (n, 0, 255 - n)])
+    stream = io.BytesIO()
+    picture.save(stream, format)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "message"),
+    [
+        (encoded_by_pillow("P"), "no grey PNG"),
+        (encoded_by_pillow("RGB"), "no grey PNG"),
+        (encoded_by_pillow("L", "JPEG"), "no grey PNG"),
+        (b"", "no grey PNG"),
+        (encoded_by_pillow("L"), "another size"),
+    ],
+)
+def test_what_is_no_map_of_instances_is_refused(encoded, message):
+    record = {**numbered_record(slice(3, 8), 240), "instance_map": encoded}
+    arguments = [record], DataOptions(**INSTANCES)
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        make_tile(*arguments, margin=MARGIN, seed=tf.constant([3, 7]))
+    assert message in str(explained(raised.value))
+    assert "leave --data.instance_feature out" in str(explained(raised.value))

@@ -1,6 +1,9 @@
 """Where a step is compiled with XLA without being asked."""
 
 import logging
+import shutil
+import sys
+import types
 
 import keras
 import pytest
@@ -8,12 +11,12 @@ import tensorflow as tf
 import yaml
 
 from unet_core import UNetConfig, build_unet
-from unet_train import Trainer
+from unet_train import Callback, SegmentationTask, Trainer
 from unet_train.data.share import Share
 from unet_train.options import TrainerOptions
-from unet_train.training import xla
+from unet_train.training import trainer, xla
 from unet_train.training.devices import Place
-from unet_train.training.xla import settle_xla
+from unet_train.training.xla import explain_uncompiled, is_compiled
 
 
 class Several:
@@ -28,7 +31,7 @@ def place(*, is_cpu=False, strategy=None):
 def settled(model=None, where=None, **options):
     model = model or build_unet(UNetConfig(depth=1, base_filters=2))
     options = TrainerOptions(max_steps=1, **options)
-    return settle_xla(options, model, place=where or place()).jit_compile
+    return is_compiled(options, model, place=where or place())
 
 
 def uncompilable():
@@ -45,6 +48,7 @@ def uncompilable():
         ({"where": place(strategy=Several())}, False),
         ({"deterministic": True}, False),
         ({"model": uncompilable()}, False),
+        ({"model": keras.Sequential([uncompilable()])}, False),
         ({"jit_compile": False}, False),
         ({"jit_compile": True, "where": place(is_cpu=True)}, True),
         ({"jit_compile": True, "where": place(strategy=Several())}, True),
@@ -70,9 +74,57 @@ def test_where_xla_does_not_work_a_run_does_without(monkeypatch, caplog):
 def test_a_run_on_a_processor_is_not_compiled(tmp_path, make_task, make_data):
     Trainer(tmp_path, max_steps=1).fit(make_task(), make_data())
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert config["trainer"]["jit_compile"] is False
+    assert config["trainer"]["jit_compile"] == "auto"
 
 
-def test_no_other_word():
-    with pytest.raises(ValueError, match="must be true, false or auto. Received: 'on'"):
-        TrainerOptions(max_steps=1, jit_compile="on")
+def test_each_run_is_asked_anew(tmp_path, make_task, make_data, monkeypatch):
+    """Of one trainer, whatever was right for the network before."""
+    answers = iter([True, False])
+    monkeypatch.setattr(trainer, "is_compiled", lambda *_, **__: next(answers))
+    places = []
+
+    class Ask(Callback):
+        def on_fit_start(self, run):
+            places.append(run.place)
+
+    twice = Trainer(tmp_path, max_steps=1, callbacks=[Ask()])
+    twice.fit(make_task(), make_data())
+    shutil.rmtree(tmp_path)
+    twice.fit(make_task(), make_data())
+    assert [place.endswith(", XLA") for place in places] == [True, False]
+
+
+class InPython(keras.losses.Loss):
+    """A loss that TensorFlow calls back, which a run without XLA trains."""
+
+    def call(self, y_true, y_pred):
+        size = tf.numpy_function(lambda x: x, [tf.reduce_sum(y_true)], y_true.dtype)
+        return tf.reduce_mean(y_pred**2, -1) + 0.0 * tf.cast(size, y_pred.dtype)
+
+
+def test_what_xla_cannot_compile_is_said_with_the_cure(
+    tmp_path, make_data, monkeypatch
+):
+    module = types.ModuleType("losses_of_mine")
+    module.InPython = InPython
+    monkeypatch.setitem(sys.modules, "losses_of_mine", module)
+
+    def fit(**options):
+        network = build_unet(UNetConfig(depth=1, base_filters=2))
+        task = SegmentationTask(network, loss="losses_of_mine.InPython")
+        Trainer(tmp_path / str(options), max_steps=1, **options).fit(task, make_data())
+
+    fit()
+    with pytest.raises(ValueError, match="cannot compile .* --trainer.jit_compile fal"):
+        fit(jit_compile=True)
+
+
+def test_other_errors_stay_as_they_are():
+    error = tf.errors.InvalidArgumentError(None, None, "shapes differ")
+    assert explain_uncompiled(error) is error
+
+
+@pytest.mark.parametrize("word", ["on", 1, 0])
+def test_no_other_word(word):
+    with pytest.raises(ValueError, match="must be true, false or auto. Received: "):
+        TrainerOptions(max_steps=1, jit_compile=word)

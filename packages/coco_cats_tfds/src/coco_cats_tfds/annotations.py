@@ -207,6 +207,9 @@ class InstancesIndex:
                 f" {twice[:5]}. Give every image an id of its own."
             )
 
+    # Of a part; what a file's categories are for, only all of it tells.
+    _whole: InstancesIndex | None = None
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InstancesIndex:
         """Reads an instances file.
@@ -261,7 +264,8 @@ class InstancesIndex:
             for each in self.categories
             if each.supercategory == name and each.id not in own
         ]
-        if own and others and not any(a.category_id in own for a in self.annotations):
+        annotations = (self._whole or self).annotations
+        if own and others and not any(a.category_id in own for a in annotations):
             raise CocoDataError(
                 f"{self.origin}: {name!r} is a category that no annotation has, and"
                 f" also the supercategory of {sorted(others)}. Some tools (Roboflow)"
@@ -310,6 +314,7 @@ class InstancesIndex:
         Annotations of images that are not listed are in every part.
         """
         part = copy.copy(self)
+        part._whole = self
         part.images = {id: each for id, each in self.images.items() if is_kept(each)}
         others = self.images.keys() - part.images.keys()
         part.annotations = [

@@ -125,7 +125,8 @@ class Choice:
                 )
             setattr(self, field, float(value))
         share = self.validation
-        if type(share) not in (int, float) or not 0 <= share < 1:
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 <= share < 1:
             raise CocoDataError(
                 "`validation` must be a share from 0 to below 1, such as 0.2."
                 f" Received: {share!r}"

@@ -112,7 +112,8 @@ class CocoCatsConfig(Choice, tfds.core.BuilderConfig):
         return cls(**{"name": "", **fields})
 
 
-_DIVIDED = " Of few photos another share may do: `validation` divides them by names."
+_SIDES = {"train2017": "training", "val2017": "validation"}
+_OTHER_SHARE = "Give another `validation`, which divides few photos unevenly. "
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -327,12 +328,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         index = coco.index(coco_split)
         selection = select(index, self.builder_config.choice)
         if not any(record.annotations for record in selection.records):
-            divided = _DIVIDED if self.builder_config.validation else ""
+            share, side = self.builder_config.validation, _SIDES[coco_split]
+            where = f"image for {side} in {index.origin} (`validation` {share})"
             raise CocoDataError(
-                f"No image in {index.origin} shows any of"
+                f"No {where if share else f'image in {index.origin}'} shows any of"
                 f" {list(self.builder_config.categories)} as configured, and TFDS"
-                " has no empty splits. Choose other categories, or add images."
-                f"{divided} Left out: {dict(selection.omitted.left_out)}."
+                f" has no empty splits. {_OTHER_SHARE if share else ''}Choose other"
+                " categories, or add images. Left out:"
+                f" {dict(selection.omitted.left_out)}."
             )
         return selection
 

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import os
 from typing import Any
 
 import numpy as np
@@ -167,5 +166,6 @@ def _is_of(split: str, file_name: str, validation: float) -> bool:
     """Whether an image of a folder is of one of its parts, if it is divided."""
     if not validation:
         return True
-    digest = hashlib.sha256(os.fsencode(file_name.rsplit("/", 1)[-1])).hexdigest()
+    name = file_name.rsplit("/", 1)[-1]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     return (int(digest[:12], 16) < validation * 16**12) == (split == "val2017")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from unet_train.data.decoding import decode_instances
 from unet_train.data.labels import explained, labels_of_mask
 from unet_train.data.records import Record, Records
 from unet_train.data.tiles import decode_record
@@ -128,10 +129,28 @@ class MaskDataset:
         """Looks at one example of each split, so that a fault is found before training.
 
         Raises:
-          ValueError: A split is missing or empty, or a mask has a strange value.
+          ValueError: A split is missing or empty, a mask has a strange value, or a map
+            of instances is none.
         """
         for split in (self.options.train_split, self.options.eval_split):
             next(self.examples(split, limit=1))
+        self.check_instances()
+
+    def check_instances(self) -> None:
+        """Looks at one map of instances, if they are read.
+
+        Raises:
+          ValueError: It is no grey PNG, or of another size than its mask.
+        """
+        if not self.options.instance_feature:
+            return
+        (record,) = self.training_records([0])
+        _, mask = decode_record(record, self.options)
+        try:
+            encoded = record[self.options.instance_feature]
+            decode_instances(encoded, tf.shape(mask)[:2])
+        except tf.errors.InvalidArgumentError as error:
+            raise explained(error) from error
 
     def examples(
         self, split: str | None = None, limit: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 DEEP_MASK = "A mask has a value over 255:"
+BAD_INSTANCES = "A map of instances"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -47,30 +48,50 @@ def decode_mask(encoded: tf.Tensor) -> tf.Tensor:
       tf.errors.InvalidArgumentError: It is no picture; or a value is over 255, and the
         text has `DEEP_MASK` and the highest.
     """
-    # A PNG begins with its signature, and then its header: length, name, width and
-    # height of 4 bytes each, and the bits of a channel.
-    head = tf.strings.join([tf.strings.substr(encoded, 0, 25), " " * 25])
-    is_deep = (tf.strings.substr(head, 0, 8) == _PNG) & (
-        tf.strings.substr(head, 24, 1) == b"\x10"
-    )
     mask = tf.cond(
-        is_deep,
+        _png_header(encoded)[0] == b"\x10",
         lambda: _narrow(tf.io.decode_png(encoded, 1, tf.uint16)),
         lambda: decode_picture(encoded, 1),
     )
     return tf.ensure_shape(mask, (None, None, 1))
 
 
-def decode_instances(encoded: tf.Tensor) -> tf.Tensor:
+def decode_instances(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Decodes a map of instances: int32 [H, W, 1], 0 none, another number for each.
 
     Of 8 bits a channel, numbers are other ones than in the file, and differ as there.
 
     Args:
-      encoded: string [], the bytes of a PNG.
+      encoded: string [], the bytes of a PNG of one grey channel. (Colours, and those of
+        a palette, would be mixed to grey, where instances may coincide.)
+      size: int32 [2], height and width of the mask.
+
+    Raises:
+      tf.errors.InvalidArgumentError: It is no such PNG, or of another size; the text
+        has `BAD_INSTANCES`.
     """
-    numbers = tf.io.decode_png(encoded, 1, tf.uint16)
-    return tf.ensure_shape(tf.cast(numbers, tf.int32), (None, None, 1))
+    is_grey = tf.debugging.Assert(
+        _png_header(encoded)[1] == b"\0", [f"{BAD_INSTANCES} is no grey PNG"]
+    )
+    with tf.control_dependencies([is_grey]):
+        numbers = tf.io.decode_png(encoded, 1, tf.uint16)
+    is_alike = tf.debugging.Assert(
+        tf.reduce_all(tf.shape(numbers)[:2] == size),
+        [f"{BAD_INSTANCES} has another size than its mask"],
+    )
+    with tf.control_dependencies([is_alike]):
+        numbers = tf.cast(numbers, tf.int32)
+    return tf.ensure_shape(numbers, (None, None, 1))
+
+
+def _png_header(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Bits of a channel and type of colour, a byte each; empty if it is no PNG."""
+    # A PNG begins with its signature, and then its header: length, name, width and
+    # height of 4 bytes each, the bits of a channel, and the type of colour.
+    head = tf.strings.join([tf.strings.substr(encoded, 0, 26), " " * 26])
+    is_png = tf.strings.substr(head, 0, 8) == _PNG
+    bits, colour = (tf.strings.substr(head, place, 1) for place in (24, 25))
+    return tf.where(is_png, bits, ""), tf.where(is_png, colour, "")
 
 
 def _narrow(mask: tf.Tensor) -> tf.Tensor:

@@ -203,14 +203,19 @@ def labels_of_tensor(mask: tf.Tensor, options: DataOptions) -> tf.Tensor:
         return tf.identity(labels)
 
 
-def explained(error: tf.errors.InvalidArgumentError) -> Exception:
-    """The error for people, if a mask's values are the cause; else itself."""
-    from unet_train.data.decoding import DEEP_MASK
+def explained(error: Exception) -> Exception:
+    """The error for people, if a mask or a map is the cause; else itself."""
+    from unet_train.data.decoding import BAD_INSTANCES, DEEP_MASK
 
     if strange := re.search(rf"{STRANGE_MASK} \((\S+)\)", str(error)):
         return ValueError(
             f"In {strange[1]!r} a mask of the training split has a value that the"
             f" options do not name. {_CURE}"
+        )
+    if fault := re.search(rf"{BAD_INSTANCES} [\w ]+", str(error)):
+        return ValueError(
+            f"{fault[0]}. Build the dataset with PNGs of one grey channel, as large as"
+            " the masks, or leave --data.instance_feature out."
         )
     deep = re.search(rf"{DEEP_MASK}\D*(\d+)", str(error))
     if deep is None:

@@ -63,8 +63,14 @@ class Records:
                 raise ValueError(
                     f"The dataset {name!r} has no feature {key!r}, only"
                     f" {sorted(known)}. Correct --data.image_feature,"
-                    " --data.mask_feature or --data.instance_feature, or use a dataset"
-                    " with masks, such as coco_cats."
+                    " --data.mask_feature or --data.instance_feature, or these in its"
+                    ' entry of --data.also (where `"instance_feature": ""` is none);'
+                    " or use a dataset with masks, such as coco_cats."
+                )
+            if not isinstance(known[key], tfds.features.Image):
+                raise ValueError(
+                    f"The feature {key!r} of the dataset {name!r} holds no pictures,"
+                    f" but {known[key]!r}. Name another one."
                 )
         self.name_key = next((key for key in _NAMES if key in known), "tfds_id")
         # A number for every record: split after split, file after file.

@@ -122,7 +122,8 @@ def _cut_tile(
         mask = tf.cast(mask, tf.int32)
         numbers = tf.zeros_like(mask)
         if options.instance_feature:
-            numbers = decode_instances(record[options.instance_feature])
+            encoded = record[options.instance_feature]
+            numbers = decode_instances(encoded, tf.shape(mask)[:2])
             numbers += tf.where(numbers > 0, first_number, 0)
         mask = tf.concat([mask, numbers], -1)
     if options.image_size or options.scale_jitter or options.aspect_jitter:

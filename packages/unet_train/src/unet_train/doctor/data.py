@@ -96,6 +96,11 @@ def look_at(data: MaskDataset, images: int) -> Survey:
             )
         except ValueError as error:  # No images, or labels that no option can name.
             survey.unreadable = str(error).rstrip(".")
+    if not survey.unreadable:
+        try:
+            data.check_instances()
+        except ValueError as error:
+            survey.unreadable = str(error).rstrip(".")
     survey.values = np.stack(counts) if counts else survey.values
     return survey
 

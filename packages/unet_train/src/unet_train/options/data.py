@@ -252,14 +252,16 @@ class DataOptions:
         return self.predict_size or self.image_size
 
     def alone(self, name: str | None) -> DataOptions:
-        """With the dataset of this name alone, as it is here or else as the first."""
+        """To score on: the dataset of this name alone, as it is here or as the first.
+
+        All of them if none is named. Where nothing is learnt, no instances are read.
+        """
+        also = [dataclasses.replace(each, instance_feature="") for each in self.also]
+        plain = dataclasses.replace(self, also=also, instance_feature="")
         if name is None:
-            return self
-        named = [each for each in self.each() if each.name == name]
-        if named:
-            return named[0]
-        # Where nothing is learnt, another one's instances are of no use.
-        return dataclasses.replace(self, name=name, also=[], instance_feature="")
+            return plain
+        named = [each for each in plain.each() if each.name == name]
+        return named[0] if named else dataclasses.replace(plain, name=name, also=[])
 
     def each(self) -> list[DataOptions]:
         """The options of each dataset by itself, the first one's first."""

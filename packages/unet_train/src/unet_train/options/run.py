@@ -154,7 +154,7 @@ class TrainerOptions:
         require_choice(self, "precision", get_args(AnyPrecision))
         require_choice(self, "device", get_args(Device))
         require_choice(self, "strategy", get_args(Strategy))
-        if self.jit_compile not in (True, False, "auto"):
+        if type(self.jit_compile) is not bool and self.jit_compile != "auto":
             raise ValueError(
                 "`jit_compile` must be true, false or auto. Received:"
                 f" {self.jit_compile!r}"

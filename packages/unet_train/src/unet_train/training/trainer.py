@@ -45,7 +45,7 @@ from unet_train.training.saving import Saver
 from unet_train.training.signals import Interrupted, StopOnSignal
 from unet_train.training.timer import Timer
 from unet_train.training.validation import Validation
-from unet_train.training.xla import settle_xla
+from unet_train.training.xla import explain_uncompiled, is_compiled
 
 
 class Trainer:
@@ -167,7 +167,7 @@ class Trainer:
             after_step=task.after_step,
             # Machines must not stop one by one; they agree after each round.
             stop=stop.variable if self._place.share.workers == 1 else None,
-            jit_compile=options.compiles and not self._place.is_spread,
+            jit_compile=self._compiles and not self._place.is_spread,
         )
         batches = self._place.iterate(run.batches)
         if agenda.eval_is_due(run) and not agenda.is_over(run):
@@ -201,8 +201,8 @@ class Trainer:
         """A round of steps; the logs of those that were done."""
         try:
             _, logs = train_loop(batches, tf.constant(steps))
-        except tf.errors.InvalidArgumentError as error:
-            raise explained(error) from error
+        except tf.errors.OpError as error:
+            raise explained(explain_uncompiled(error)) from error
         return {name: values.numpy() for name, values in logs.items()}
 
     def _agree(self, run: Run, timer: Timer, stop: StopOnSignal) -> bool:
@@ -221,7 +221,7 @@ class Trainer:
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
-        self.options = settle_xla(self.options, task.model, place=self._place)
+        self._compiles = is_compiled(self.options, task.model, place=self._place)
         data.check()
         self._place.share.check_batch(
             data.options.batch_size, parts=self.options.accumulate
@@ -231,7 +231,7 @@ class Trainer:
         architecture = task.model.to_json()
         predictor = task.make_predictor(image_size=data.options.prediction_size)
         task.accumulate = self.options.accumulate
-        task.compiles_gradients = self.options.compiles and self._place.is_spread
+        task.compiles_gradients = self._compiles and self._place.is_spread
         with self.scope():
             choice = settle_precision(
                 self.options, task, data, place=self._place, run_dir=self.run_dir
@@ -247,7 +247,7 @@ class Trainer:
             options=self.options,
             batch_size=data.options.batch_size,
             steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
-            place=f"{self._place.description}, {choice}",
+            place=f"{self._place.description}, {choice}" + ", XLA" * self._compiles,
         )
         with self.scope():
             if not self._saver.is_new:

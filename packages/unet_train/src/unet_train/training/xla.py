@@ -1,15 +1,14 @@
 """Whether a step is compiled with XLA: as asked, or where that is known to gain.
 
 ```python
-options = settle_xla(TrainerOptions(max_steps=100), task.model, place=place)
-options.jit_compile  # True or False
+is_compiled(TrainerOptions(max_steps=100), task.model, place=place)  # True or False
 ```
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import re
 
 import keras
 import tensorflow as tf
@@ -18,12 +17,11 @@ from unet_train.options import TrainerOptions
 from unet_train.training.devices import Place
 
 _LOG = logging.getLogger("unet_train")
+_UNCOMPILED = "tf2xla conversion failed|Detected unsupported operations"
 
 
-def settle_xla(
-    options: TrainerOptions, model: keras.Model, *, place: Place
-) -> TrainerOptions:
-    """Puts yes or no in the place of `jit_compile: auto`, by the rule of `model.fit`.
+def is_compiled(options: TrainerOptions, model: keras.Model, *, place: Place) -> bool:
+    """Whether a run's steps are: as asked, and for "auto" by the rule of `model.fit`.
 
     That is yes on one GPU if every layer can be compiled, and no on processors, on
     several devices and where all is to repeat to the bit. Other than there, a product
@@ -36,10 +34,23 @@ def settle_xla(
       place: Where.
     """
     if options.jit_compile != "auto":
-        return options
+        return options.compiles
     gains = not (place.is_cpu or place.is_spread or options.deterministic)
-    gains = gains and all(layer.supports_jit for layer in model.layers)
-    return dataclasses.replace(options, jit_compile=gains and _works())
+    # Those within nested models and layers too, as Keras asks them.
+    gains = gains and all(layer.supports_jit for layer in model._flatten_layers())
+    return gains and _works()
+
+
+def explain_uncompiled(error: tf.errors.OpError) -> Exception:
+    """The error for people, if XLA cannot compile a step; else itself."""
+    if not re.search(_UNCOMPILED, str(error)):
+        return error
+    reason = error.message.strip().splitlines()[0].rstrip(".:")
+    return ValueError(
+        f"XLA cannot compile the steps of this run ({reason}): a part of the network,"
+        " the loss or the optimizer is not made for it. Give --trainer.jit_compile"
+        " false."
+    )
 
 
 def _works() -> bool:
