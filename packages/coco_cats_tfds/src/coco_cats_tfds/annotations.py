@@ -178,6 +178,8 @@ class InstancesIndex:
           CocoDataError: Not JSON, a field is absent or of another type, or an image id
             occurs twice.
         """
+        # Of a part: only the whole file tells which of its categories are used.
+        self._whole: InstancesIndex | None = None
         try:
             instances = _decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -206,9 +208,6 @@ class InstancesIndex:
                 f"{origin}: {len(twice)} image ids occur more than once, the first"
                 f" {twice[:5]}. Give every image an id of its own."
             )
-
-    # Of a part; what a file's categories are for, only all of it tells.
-    _whole: InstancesIndex | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InstancesIndex:

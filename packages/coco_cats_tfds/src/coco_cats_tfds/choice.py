@@ -118,15 +118,13 @@ class Choice:
             _check_classes(self.categories)
         for field in ("min_area", "negatives"):
             value = getattr(self, field)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= sys.float_info.max:
+            if not _is_number(value) or not 0 <= value <= sys.float_info.max:
                 raise CocoDataError(
                     f"`{field}` must be a number from 0 up. Received: {value!r}"
                 )
             setattr(self, field, float(value))
         share = self.validation
-        number = isinstance(share, (int, float)) and not isinstance(share, bool)
-        if not number or not 0 <= share < 1:
+        if not _is_number(share) or not 0 <= share < 1:
             raise CocoDataError(
                 "`validation` must be a share from 0 to below 1, such as 0.2."
                 f" Received: {share!r}"
@@ -300,3 +298,7 @@ def _licenses(value: Any) -> tuple[int | str, ...]:
             f"{value!r}"
         )
     return tuple(sorted(set(value), key=lambda each: (isinstance(each, str), each)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
