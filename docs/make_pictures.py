@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--demo", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument(
-        "--images", type=int, nargs="+", default=[12], help="of sample.png"
+        "--images", type=int, nargs="+", default=[6], help="of sample.png"
     )
     options = parser.parse_args()
 

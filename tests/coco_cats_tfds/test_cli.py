@@ -47,7 +47,7 @@ def test_sample_refuses_a_folder_in_use(tmp_path, capsys):
 
 
 def test_faults_are_one_line_and_status_2(tmp_path, capsys):
-    assert main(["sample", str(tmp_path / "s"), "--train", "1"]) == 2
+    assert main(["sample", str(tmp_path / "s"), "--train", "65"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("coco-cats: ")
     assert error.count("\n") == 1

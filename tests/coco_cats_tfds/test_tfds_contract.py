@@ -12,7 +12,7 @@ from coco_cats_tfds.sample import write_sample
 
 FOLDER = pathlib.Path(tempfile.mkdtemp()) / "coco"
 with contextlib.redirect_stdout(io.StringIO()):
-    write_sample(FOLDER, train=5, validation=5)
+    write_sample(FOLDER, train=5, validation=6)
 
 
 class EveryOption(Builder):
@@ -42,7 +42,7 @@ class CatsTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     EXAMPLE_DIR = FOLDER
     BUILDER_CONFIG_NAMES_TO_TEST = ["cats"]
-    SPLITS = {"train": 4, "validation": 4}
+    SPLITS = {"train": 4, "validation": 5}
 
 
 class EveryOptionTest(tfds.testing.DatasetBuilderTestCase):
@@ -51,7 +51,7 @@ class EveryOptionTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = EveryOption
     EXAMPLE_DIR = FOLDER
     BUILDER_CONFIG_NAMES_TO_TEST = ["every"]
-    SPLITS = {"train": 5, "validation": 5}
+    SPLITS = {"train": 5, "validation": 6}
 
 
 del Builder, EveryOption

@@ -11,7 +11,7 @@ import PIL.ImageDraw
 import pytest
 import skimage.data
 
-from coco_cats_tfds.sample.chelsea_outline import OUTLINE
+from make_sample.chelsea_outline import OUTLINE
 from unet_train import Predictor
 
 MODEL = pathlib.Path(__file__).parents[2] / "models" / "cats"

@@ -68,18 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         "sample",
         help="write a small dataset in COCO's layout",
         description=(
-            "Writes a small dataset in COCO's layout, made from scikit-image's CC0"
-            " photograph of Chelsea the cat, for `tfds build coco_cats --manual_dir"
-            " DIR`."
+            "Writes a small dataset in COCO's layout, drawn from a CC0 photograph of"
+            " Chelsea the cat, for `tfds build coco_cats --manual_dir DIR`. Fewer"
+            " images are the first of them."
         ),
     )
     sample.add_argument("directory", metavar="DIR", help="a folder to create")
-    sample.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     sample.add_argument(
-        "--train", type=int, default=64, help="training images (%(default)s)"
+        "--train", type=int, default=64, help="training images, 1 to %(default)s (all)"
     )
     sample.add_argument(
-        "--validation", type=int, default=16, help="validation images (%(default)s)"
+        "--validation",
+        type=int,
+        default=16,
+        help="validation images, 1 to %(default)s (all)",
     )
     sample.add_argument(
         "--cups", action="store_true", help="show cups too: a second class"
@@ -215,7 +217,6 @@ def _sample(options: argparse.Namespace) -> int:
 
     write_sample(
         options.directory,
-        seed=options.seed,
         train=options.train,
         validation=options.validation,
         cups=options.cups,

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coco_cats_tfds.sample import cup_outline, pictures
-from coco_cats_tfds.sample.chelsea_outline import OUTLINE, PHOTO_SIZE
-from coco_cats_tfds.sample.pictures import Size
-from coco_cats_tfds.sample.polygons import (
+from make_sample import cup_outline, pictures
+from make_sample.chelsea_outline import OUTLINE, PHOTO_SIZE
+from make_sample.pictures import Size
+from make_sample.polygons import (
     Affine,
     Bar,
     Polygon,

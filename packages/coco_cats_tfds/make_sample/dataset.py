@@ -1,7 +1,7 @@
-"""A small data set in COCO's layout, for trials and tests without COCO itself.
+"""Draws a small data set in COCO's layout.
 
 ```python
-write_sample("sample", seed=0, train=64, validation=16)
+draw_sample(pathlib.Path("sample"), seed=0, train=64, validation=16)
 ```
 
 writes
@@ -18,7 +18,7 @@ hides a strip of the cat, so the annotation has several polygons; one image of t
 training split shows a group of cats annotated as a crowd, with an uncompressed RLE.
 The splits share no background picture. Nothing is downloaded.
 
-What else the backgrounds show (a person, a motorcycle, a cup) is not annotated.
+What else the backgrounds show (a person, a clock, a cup) is not annotated.
 
 With `cups=True` more than half of the pictures also show a cup (of scikit-image's
 `coffee.png`, CC0, which is then no background), annotated as COCO's category "cup": a
@@ -29,9 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,12 +40,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from coco_cats_tfds.categories import CAT_ID, CATEGORIES, CUP_ID
-from coco_cats_tfds.sample import scenes
-from coco_cats_tfds.sample.polygons import Polygon
-from coco_cats_tfds.sample.scenes import Backgrounds, Scene, SceneKind
-
-_LEAST_COUNT = 5
-"""Below, a split could not have a fifth without cat."""
+from make_sample import scenes
+from make_sample.polygons import Polygon
+from make_sample.scenes import Backgrounds, Scene, SceneKind
 
 _JPEG_QUALITY = 92
 _BAR_PERIOD = 5
@@ -86,65 +81,31 @@ _TRAIN = _Split(0, "train2017", scenes.TRAIN, has_crowd=True)
 _VALIDATION = _Split(1, "val2017", scenes.VALIDATION, has_crowd=False)
 
 
-def write_sample(
-    directory: str | os.PathLike[str],
+def draw_sample(
+    directory: pathlib.Path,
     *,
     seed: int = 0,
     train: int = 64,
     validation: int = 16,
     cups: bool = False,
 ) -> None:
-    """Writes the sample data set; the same arguments give the same bytes.
-
-    Everything is written beside the target first and renamed at the end, so an
-    interrupted run leaves no half-made data set.
+    """Draws a sample data set; the same arguments give the same bytes.
 
     Args:
-      directory: Where to write. It may exist if it is empty; its parents are made.
+      directory: Where to write; nothing may be there.
       seed: 0 or above. Another seed gives other images.
-      train: Number of training images, 5 or more.
-      validation: Number of validation images, 5 or more.
+      train: Number of training images.
+      validation: Number of validation images.
       cups: Show cups too, a second class. The images are others than without.
 
     Raises:
-      ValueError: The seed is below 0, a count is below 5, or scikit-image is missing.
-      FileExistsError: `directory` holds files already, or is no directory.
+      ValueError: scikit-image is missing.
+      FileExistsError: There is a `directory` already.
     """
-    counts = {"train": train, "validation": validation}
-    for name, count in counts.items():
-        if count < _LEAST_COUNT:
-            raise ValueError(
-                f"{name}={count} images are too few for a fifth without cat: "
-                f"ask for {_LEAST_COUNT} or more"
-            )
-    if seed < 0:
-        raise ValueError(f"seed={seed} is below 0: choose 0 or above")
-    target = pathlib.Path(directory).absolute()
-    _refuse_occupied(target)
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=f".{target.name}-"
-    ) as scratch:
-        # A directory of its own, since the scratch directory is closed to others.
-        draft = pathlib.Path(scratch) / "sample"
-        (draft / "annotations").mkdir(parents=True)
-        _write_split(draft, _TRAIN, seed, train, cups)
-        _write_split(draft, _VALIDATION, seed, validation, cups)
-        _refuse_occupied(target)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-
-
-def _refuse_occupied(target: pathlib.Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"{target} is no directory: choose another path")
-    if target.exists() and any(target.iterdir()):
-        raise FileExistsError(
-            f"{target} is not empty, and nothing is overwritten: "
-            "choose another directory or empty this one"
-        )
+    directory.mkdir(parents=True)
+    (directory / "annotations").mkdir()
+    _write_split(directory, _TRAIN, seed, train, cups)
+    _write_split(directory, _VALIDATION, seed, validation, cups)
 
 
 def _write_split(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from coco_cats_tfds.sample.polygons import Affine, Bar, Polygon
+from make_sample.polygons import Affine, Bar, Polygon
 
 Layer = npt.NDArray[np.float32]
 Coverage = npt.NDArray[np.float32]
@@ -67,7 +67,7 @@ def load_picture(name: str) -> Image.Image:
         file = importlib.resources.files("skimage") / "data" / name
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the sample is made from {name!r} of scikit-image, which is not "
+            f"the sample is drawn from {name!r} of scikit-image, which is not "
             "installed: pip install scikit-image"
         ) from error
     if not file.is_file():
