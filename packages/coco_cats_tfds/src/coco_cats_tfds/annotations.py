@@ -160,6 +160,14 @@ def _with_coco_types(content: memoryview) -> bytes:
 class InstancesIndex:
     """Images, annotations and categories of one instances file.
 
+    ```python
+    from coco_cats_tfds.annotations import InstancesIndex
+
+    index = InstancesIndex.load("COCO/annotations/instances_val2017.json")
+    for image_id, annotations in index.by_image(index.category_ids(["cat"])).items():
+        print(index.images[image_id].file_name, len(annotations))
+    ```
+
     Attributes:
       origin: Where the file was read, for messages.
       images: Every image by id, in the order of the file.

@@ -136,6 +136,13 @@ def find_built(
 ) -> list[BuiltDataset]:
     """The datasets under a folder.
 
+    ```python
+    from coco_cats_tfds.built import find_built
+
+    (dataset,) = find_built("OUT", "cats")
+    dataset.splits  # {"train": 64, "validation": 16}
+    ```
+
     Args:
       data_dir: What was given to `tfds build` as `--data_dir`, or the folder of one
         dataset.

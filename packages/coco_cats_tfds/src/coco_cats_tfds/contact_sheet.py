@@ -45,6 +45,14 @@ def draw_sheet(
 ) -> PIL.Image.Image:
     """Draws the first `count` examples in a grid, captioned with id and shares.
 
+    ```python
+    from coco_cats_tfds.built import find_built
+    from coco_cats_tfds.contact_sheet import draw_sheet
+
+    (dataset,) = find_built("OUT", "cats")
+    draw_sheet(dataset.examples("train"), 6).save("grid.png")
+    ```
+
     Args:
       examples: What to draw.
       count: How many.

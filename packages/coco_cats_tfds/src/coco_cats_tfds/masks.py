@@ -90,6 +90,17 @@ def draw_mask(
     Where single instances of two labels overlap, the one of fewer pixels is on top; of
     the same number, that which comes later.
 
+    ```python
+    from coco_cats_tfds.annotations import InstancesIndex
+    from coco_cats_tfds.masks import draw_mask
+
+    index = InstancesIndex.load("COCO/annotations/instances_val2017.json")
+    image = index.images[index.annotations[0].image_id]
+    found = [each for each in index.annotations if each.image_id == image.id]
+    mask = draw_mask(found, height=image.height, width=image.width).mask
+    assert mask.shape == (image.height, image.width, 1)
+    ```
+
     Args:
       annotations: The instances and crowds to draw.
       height: Of the image, in pixels.
@@ -181,6 +192,19 @@ def encode_segmentation(
     annotation: Annotation, *, height: int, width: int
 ) -> dict[str, Any]:
     """One annotation as pycocotools' compressed RLE, after every check.
+
+    ```python
+    from pycocotools import mask
+
+    from coco_cats_tfds.annotations import InstancesIndex
+    from coco_cats_tfds.masks import encode_segmentation
+
+    index = InstancesIndex.load("COCO/annotations/instances_val2017.json")
+    cat = index.annotations[0]
+    image = index.images[cat.image_id]
+    rle = encode_segmentation(cat, height=image.height, width=image.width)
+    assert mask.area(rle) == cat.area
+    ```
 
     Args:
       annotation: As for `decode_segmentation`.

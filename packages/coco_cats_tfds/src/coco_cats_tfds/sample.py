@@ -47,8 +47,10 @@ def write_sample(
     """Writes the sample data set, or the first images of each split.
 
     ```python
-    write_sample("COCO", train=8, validation=4)
-    # coco-cats build --manual_dir COCO --data_dir OUT
+    from coco_cats_tfds.sample import write_sample
+
+    write_sample("sample", train=8, validation=4)
+    # coco-cats build --manual_dir sample --data_dir OUT
     ```
 
     Everything is written beside the target first and renamed at the end, so an

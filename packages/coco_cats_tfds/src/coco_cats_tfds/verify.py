@@ -42,6 +42,16 @@ def verify_split(
 ) -> Verdict:
     """Compares every record of a split with the annotations, and with its image file.
 
+    ```python
+    from coco_cats_tfds.built import find_built
+    from coco_cats_tfds.inputs import CocoFolder
+    from coco_cats_tfds.verify import verify_split
+
+    (dataset,) = find_built("OUT", "cats")
+    verdict = verify_split(dataset, "train", CocoFolder("COCO"), "train2017")
+    assert not verdict.faults
+    ```
+
     Args:
       built: The dataset.
       split: Its split, e.g. "train".

@@ -10,15 +10,13 @@ from unet_train.task.loss import ImageLoss, Loss, PixelLoss
 from unet_train.task.losses import (
     LOSSES,
     BceDice,
-    BinaryCrossentropy,
-    Crossentropy,
     Dice,
-    Focal,
     KerasLoss,
     Tversky,
     make_loss,
 )
 from unet_train.task.lovasz import Lovasz
+from unet_train.task.pixel_losses import BinaryCrossentropy, Crossentropy, Focal
 
 __all__ = [
     "LOSSES",

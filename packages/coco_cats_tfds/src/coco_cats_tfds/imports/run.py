@@ -54,6 +54,8 @@ def import_photos(
 
     Example:
       ```python
+      from coco_cats_tfds.imports import import_photos
+
       report = import_photos(["photos"], ["labels.json"], "MINE")
       print(report.photos["train"], report.left)
       ```

@@ -20,6 +20,12 @@ class BestModels(Callback):
     `metrics.json`. `unet-train predict --weights best` uses the best of them. All are
     compared on the same images, the first `limit_eval`.
 
+    ```python
+    from unet_train.callbacks import BestModels
+
+    Trainer("runs/new", max_steps=2, callbacks=[BestModels("iou", keep=3)])
+    ```
+
     Attributes:
       monitor: The score, such as "iou" or "loss"; None takes the task's own.
       keep: How many to keep.

@@ -13,6 +13,12 @@ from unet_train.training.run import Run
 class EarlyStopping(Callback):
     """Stops when a score of the validation has not got better for a while.
 
+    ```python
+    from unet_train.callbacks import EarlyStopping
+
+    Trainer("runs/new", max_steps=2, callbacks=[EarlyStopping("iou", patience=5)])
+    ```
+
     Attributes:
       monitor: The score, such as "iou" or "loss"; None takes the task's own.
       patience: How many validations in a row may bring no better one.

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 class Profile(Callback):
     """Writes a profile for TensorBoard's Profile tab (`pip install xprof`).
 
+    ```python
+    from unet_train.callbacks import Profile
+
+    Trainer("runs/new", max_steps=2, callbacks=[Profile(first_step=20)])
+    ```
+
     Attributes:
       first_step: Begins with the round of steps after this one.
       steps: Ends with the round that has brought so many.

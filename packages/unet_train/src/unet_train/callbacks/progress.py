@@ -23,6 +23,12 @@ class Progress(Callback):
     large matrix product reached on the same device, times the devices, when the run
     began.
 
+    ```python
+    from unet_train.callbacks import Progress
+
+    Trainer("runs/new", max_steps=2, callbacks=[Progress(every_seconds=1)])
+    ```
+
     Attributes:
       every_seconds: Between two plain lines, where there is no terminal.
     """

@@ -35,6 +35,12 @@ _FIRST_OPTIONS = (
 class TensorBoard(Callback):
     """Writes graph, configuration, scalars, pictures, curves and histograms.
 
+    ```python
+    from unet_train.callbacks import TensorBoard
+
+    Trainer("runs/new", max_steps=2, callbacks=[TensorBoard(images=4)])
+    ```
+
     Attributes:
       images: How many of the first training tiles to show again and again.
       images_every_steps: Steps between two such sets of pictures.

@@ -139,6 +139,16 @@ def examine(
     What can only show the consequences of a fault, or would break by it, is left out.
     Nothing is written.
 
+    ```python
+    from unet_train.doctor import Scope, examine
+    from unet_train.options import TrainerOptions
+
+    task = SegmentationTask(build_unet(UNetConfig(depth=2, base_filters=4)))
+    data = SegmentationData(data_dir="OUT", tile_size=92)
+    found = examine(task, data, TrainerOptions(max_steps=100), Scope(steps=5))
+    print(found.conclusion)
+    ```
+
     Args:
       task: That is to be trained; it is spoilt by it. `machine.settle` goes before it
         is made where `trainer` asks for another device than TensorFlow would take.

@@ -56,6 +56,12 @@ def export(
     The folder appears whole, once every form has been compared with `Predictor`, or not
     at all.
 
+    ```python
+    from unet_train.export.run import export
+
+    export("runs/cats", "exported", formats=["keras"])
+    ```
+
     Args:
       run_dir: The folder that `fit` wrote, or a published model, as for `Predictor`.
       output: The folder to write; may exist if it is empty.

@@ -39,6 +39,20 @@ class CocoWriter:
     One entry for each class of a photo: the network tells cats from background, not one
     from another. What was not found has none.
 
+    ```python
+    import pathlib
+
+    import numpy as np
+
+    from unet_train.inference.coco_format import CocoWriter
+
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:50] = True
+    writer = CocoWriter([{"id": 17, "name": "cat"}], ["rle"], pathlib.Path("."))
+    writer.add(1, "photo.jpg", mask, np.float32(mask)[..., np.newaxis])
+    writer.write()  # coco_results.json, coco_images.json
+    ```
+
     Attributes:
       categories: COCO's number and name of each class: `id` and `name`.
       forms: "rle" for results, "polygons" for annotations.

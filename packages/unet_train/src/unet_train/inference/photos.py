@@ -32,6 +32,12 @@ WRITER = "unet-train predict"
 def read_photo(path: str | os.PathLike[str]) -> Photo:
     """Reads a photo with its EXIF orientation applied.
 
+    ```python
+    from unet_train.inference.photos import read_photo
+
+    height, width, _ = read_photo("photo.jpg").shape
+    ```
+
     Args:
       path: JPEG, PNG, WebP or whatever else Pillow reads; HEIC with the extra
         `unet_train[heic]`.
@@ -127,6 +133,15 @@ def find_photos(
     Photos of a folder, or of its folders, keep their place in it below the output.
     Where two of them differ in their suffix only, it stays in the outputs' names.
     What a prediction wrote is no photo unless it is named itself.
+
+    ```python
+    import pathlib
+
+    from unet_train.inference.photos import find_photos
+
+    jobs = find_photos(["COCO/val2017"], pathlib.Path("found"), ["mask"])
+    len(jobs)  # As many as the folder has photos.
+    ```
 
     Args:
       names: Files, folders, or patterns such as `photos/**/*.jpg`.

@@ -49,6 +49,14 @@ def tint(photo: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
 def overlay(photo: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     """The photo with the foreground tinted and outlined.
 
+    ```python
+    from unet_train.inference.photos import read_photo
+    from unet_train.inference.pictures import overlay
+
+    photo = read_photo("photo.jpg")
+    painted = overlay(photo, Predictor.load("runs/cats")(photo))
+    ```
+
     Args:
       photo: uint8 [H, W, 3].
       mask: bool [H, W].

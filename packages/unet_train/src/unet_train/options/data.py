@@ -26,6 +26,13 @@ _MOST_CLASSES = 253
 class FurtherData:
     """A dataset beside the first; what is None is as for that one.
 
+    ```python
+    from unet_train.options import FurtherData
+
+    pets = FurtherData(name="coco_cats/pets", share=0.25)
+    # SegmentationData(data_dir="OUT", also=[pets])
+    ```
+
     Attributes:
       name: TFDS name of the dataset.
       share: Share of the training tiles that come from it, to four decimals.
@@ -88,6 +95,13 @@ class FurtherData:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Which data, and how it reaches the network.
+
+    ```python
+    from unet_train.options import DataOptions
+
+    options = DataOptions(data_dir="OUT", tile_size=92, scale_jitter=0.3)
+    SegmentationData(**vars(options))
+    ```
 
     Attributes:
       name: TFDS name of the dataset, such as coco_cats or coco_cats/pets.

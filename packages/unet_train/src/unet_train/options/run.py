@@ -27,6 +27,13 @@ Part = str | dict[str, Any]
 class TaskOptions:
     """What is learned, and how.
 
+    ```python
+    from unet_train.options import TaskOptions
+
+    options = TaskOptions(loss="bce_dice", schedule="cosine", ema=0.99)
+    SegmentationTask(build_unet("blog_2018"), **vars(options))
+    ```
+
     Attributes:
       loss: bce, dice, bce_dice, focal, tversky or lovasz, or a class path.
       reduction: Of the loss over what it counts (pixels, or images): "mean", or "sum"
@@ -83,6 +90,13 @@ class TaskOptions:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
     """How long and on what to train, and what to keep.
+
+    ```python
+    from unet_train.options import TrainerOptions
+
+    options = TrainerOptions(max_minutes=20, steps_per_loop=50)
+    Trainer("runs/new", **vars(options))
+    ```
 
     Attributes:
       max_steps: Stop after this many steps.

@@ -90,6 +90,12 @@ def precision_of(run_dir: str | os.PathLike[str]) -> str | None:
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """The configuration that a run was started with.
 
+    ```python
+    from unet_train.runs.folder import read_config
+
+    read_config("runs/cats")["data"]["tile_size"]  # 92
+    ```
+
     Args:
       run_dir: The run, or a published model: its folder or its `model.keras`.
 

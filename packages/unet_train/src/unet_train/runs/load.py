@@ -40,6 +40,12 @@ def load_model(
 ) -> keras.Model:
     """The model of a run in float32, with averaged weights if it averages them.
 
+    ```python
+    from unet_train.runs.load import load_model
+
+    model = load_model("runs/cats")  # A keras.Model that returns logits.
+    ```
+
     Args:
       run_dir: The folder that `fit` wrote.
       weights: "last": of the last checkpoint, or of the end if that is later; "best":

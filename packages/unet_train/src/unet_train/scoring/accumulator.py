@@ -100,6 +100,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Predicts whole images, one at a time, and scores them.
 
+    ```python
+    from unet_train.scoring.accumulator import MaskScores, evaluate
+
+    predictor, data = Predictor.load("runs/cats"), SegmentationData(data_dir="OUT")
+    evaluate(predictor, data.examples("validation"), MaskScores(0.5))["iou"]
+    ```
+
     Args:
       predictor: What to score.
       examples: Whole images with masks.
@@ -118,6 +125,15 @@ class MaskScores:
 
     Of several classes, `counts` and `curve` tell foreground of whatever class from
     background, and `matrix` one class from another.
+
+    ```python
+    from unet_train.scoring.accumulator import MaskScores, evaluate
+
+    scores = MaskScores(threshold=0.5)
+    data = SegmentationData(data_dir="OUT")
+    evaluate(Predictor.load("runs/cats"), data.examples("validation"), scores)
+    scores.counts.iou  # Over all pixels of all images together.
+    ```
 
     Attributes:
       threshold: Probability from which a pixel is foreground; for one class.

@@ -65,6 +65,12 @@ class Row:
 def read_evaluation(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """What `unet-train evaluate` wrote for a run, or into a folder given to it.
 
+    ```python
+    from unet_train.scoring.compare import read_evaluation
+
+    read_evaluation("runs/cats")["iou"]
+    ```
+
     Raises:
       ValueError: Nothing, or something else.
     """
@@ -86,6 +92,14 @@ def read_evaluation(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 def compare(records: Sequence[dict[str, Any]], *, seed: int = 0) -> list[Row]:
     """The scores of runs, and how sure the differences to the first are.
+
+    ```python
+    from unet_train.scoring.compare import compare, read_evaluation
+
+    records = [read_evaluation("runs/cats"), read_evaluation("runs/cats")]
+    for row in compare(records):
+        print(row.score, row.values, row.differences)
+    ```
 
     Args:
       records: Of `read_evaluation`, two or more.

@@ -60,6 +60,14 @@ class Evaluation:
 
     It keeps 2 kB an image, for the intervals.
 
+    ```python
+    from unet_train.scoring.evaluation import Evaluation
+
+    predictor, data = Predictor.load("runs/cats"), SegmentationData(data_dir="OUT")
+    evaluation = Evaluation.of(predictor, data.examples("validation"))
+    evaluation.scores()["iou"], evaluation.intervals()["iou"]
+    ```
+
     Attributes:
       threshold: Probability from which a pixel is foreground; for one class.
       classes: Of several, each by itself; None for one.

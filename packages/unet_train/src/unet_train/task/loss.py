@@ -32,7 +32,23 @@ _EPSILON = np.float32(1e-7)
 
 
 class Loss(abc.ABC):
-    """Derive from this for a loss of your own; only the batch's sums matter."""
+    """Derive from this for a loss of your own; only the batch's sums matter.
+
+    ```python
+    import tensorflow as tf
+
+    from unet_train.losses import Loss
+
+
+    class WrongPixels(Loss):
+        def total(self, masks, logits, pixel_weights=None):
+            found = tf.cast(logits > 0, masks.dtype)
+            return tf.reduce_sum(tf.cast(found != masks, tf.float32))
+
+        def weight(self, masks):
+            return tf.cast(tf.size(masks), tf.float32)
+    ```
+    """
 
     @abc.abstractmethod
     def total(
@@ -91,7 +107,19 @@ class Loss(abc.ABC):
 
 
 class PixelLoss(Loss):
-    """A loss that is a sum over pixels; its weight is their number."""
+    """A loss that is a sum over pixels; its weight is their number.
+
+    ```python
+    import tensorflow as tf
+
+    from unet_train.losses import PixelLoss
+
+
+    class Hinge(PixelLoss):
+        def per_pixel(self, labels, logits):
+            return tf.nn.relu(1 - logits * (2 * labels - 1))
+    ```
+    """
 
     @abc.abstractmethod
     def per_pixel(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -123,7 +151,20 @@ class PixelLoss(Loss):
 
 
 class ImageLoss(Loss):
-    """A loss of each image as a whole; an image that is all ignored does not count."""
+    """A loss of each image as a whole; an image that is all ignored does not count.
+
+    ```python
+    import tensorflow as tf
+
+    from unet_train.losses import ImageLoss
+
+
+    class Area(ImageLoss):
+        def per_image(self, labels, logits, valid):
+            error = (tf.sigmoid(logits) - labels) * valid
+            return tf.abs(tf.reduce_sum(error, 1)) / tf.reduce_sum(valid, 1)
+    ```
+    """
 
     @abc.abstractmethod
     def per_image(

@@ -15,6 +15,15 @@ class Lovasz(ImageLoss):
     its largest hinge error. Of several classes it is the mean over those in the image,
     the background among them, and the error is the distance of the probability from 0
     or 1.
+
+    ```python
+    import tensorflow as tf
+
+    from unet_train.losses import Lovasz
+
+    cat, unsure = tf.ones([1, 8, 8, 1], tf.uint8), tf.zeros([1, 8, 8, 1])
+    assert round(float(Lovasz()(cat, unsure)), 3) == 1.0
+    ```
     """
 
     def per_image(

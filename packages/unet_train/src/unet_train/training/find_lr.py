@@ -88,6 +88,15 @@ def find_learning_rate(
 
     The task is spoilt by it: its weights are trained and its schedule replaced.
 
+    ```python
+    from unet_train.training.find_lr import find_learning_rate
+
+    task = SegmentationTask(build_unet(UNetConfig(depth=2, base_filters=4)))
+    data = SegmentationData(data_dir="OUT", tile_size=92)
+    found = find_learning_rate(task, data, steps=10)
+    found.suggestion  # None if the loss never fell.
+    ```
+
     Args:
       task: With the precision set.
       data: What to train on.

@@ -15,7 +15,27 @@ if TYPE_CHECKING:
 
 
 class Writer(abc.ABC):
-    """Takes what a run has to tell."""
+    """Takes what a run has to tell.
+
+    ```python
+    from unet_train.callbacks import TensorBoard
+    from unet_train.writers import Writer
+
+
+    class Printer(Writer):
+        def scalars(self, step, values):
+            print(step, values)
+
+        def images(self, step, values): ...
+        def text(self, step, name, text): ...
+        def graph(self, model): ...
+        def flush(self): ...
+        def close(self): ...
+
+
+    Trainer("runs/new", max_steps=2, callbacks=[TensorBoard(writer=Printer())])
+    ```
+    """
 
     @abc.abstractmethod
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 
 class TensorBoardWriter(Writer):
-    """One event file in a folder; `tensorboard --logdir FOLDER` shows it."""
+    """One event file in a folder; `tensorboard --logdir FOLDER` shows it.
+
+    ```python
+    from unet_train.writers import TensorBoardWriter
+
+    writer = TensorBoardWriter("runs/new")
+    writer.scalars(1, {"cost": 0.7})
+    writer.close()
+    ```
+    """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         """Creates the file."""
