@@ -162,8 +162,49 @@ def read(folder):
     return found
 
 
+def as_label_studios_coco(folder):
+    """Its names, and no size of the photo without a label."""
+    content = coco_of(OBJECTS)
+    for image in content["images"]:
+        if not OBJECTS[image["file_name"]]:
+            image["width"] = image["height"] = None
+        image["file_name"] = f"/data/upload/1/{image['file_name']}"
+    assert None in {image["width"] for image in content["images"]}
+    return [write_json(folder / "result.json", content)]
+
+
+def as_label_studios_yolo(folder):
+    folder.mkdir()
+    as_yolo(folder / "labels")
+    (folder / "labels" / "classes.txt").rename(folder / "classes.txt")
+    write_json(folder / "notes.json", {"categories": [], "info": {}})
+    return [folder]
+
+
+def as_ultralytics(folder):
+    """As CVAT and Roboflow export it."""
+    folder.mkdir()
+    as_yolo(folder / "labels")
+    (folder / "labels" / "classes.txt").unlink()
+    (folder / "data.yaml").write_text("names: {0: cat, 1: dog}\ntrain: train.txt\n")
+    (folder / "train.txt").write_text("images/a.jpg\n")
+    return [folder]
+
+
+def as_cocos_folder(folder):
+    write_json(folder / "captions_train.json", {"images": [], "annotations": [{}]})
+    write_json(folder / "panoptic_train.json", {"images": [], "annotations": [{}]})
+    write_json(folder / "instances_default.json", coco_of(OBJECTS))
+    return [folder]
+
+
 @pytest.mark.parametrize(
-    "write", [as_coco, as_coco_with_folders, as_labelme, as_via, as_yolo]
+    "write",
+    [
+        *(as_coco, as_coco_with_folders, as_labelme, as_via, as_yolo),
+        *(as_label_studios_coco, as_label_studios_yolo, as_ultralytics),
+        as_cocos_folder,
+    ],
 )
 def test_outlines_of_every_tool_are_the_same_pixels(write, photos, tmp_path):
     output = tmp_path / "mine"
@@ -357,6 +398,39 @@ def test_folders_that_tell_the_split(tmp_path):
     for split, folder in (("train2017", "train"), ("val2017", "valid")):
         (path,) = (tmp_path / "mine" / split).iterdir()
         assert path.read_bytes() == (tmp_path / f"all/{folder}/a.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}"])
+def test_folders_of_labels_and_photos_in_those_that_tell_the_split(names, tmp_path):
+    """As Roboflow exports YOLO's text."""
+    sides = {"a": "train", "train_b": "valid", "c": "test"}
+    for name, side in sides.items():
+        save(tmp_path / side / "images" / f"{name}.jpg")
+        labels = tmp_path / side / "labels"
+        labels.mkdir()
+        values = " ".join(map(str, relative(SQUARE)))
+        (labels / f"{name}.txt").write_text(f"1 {values}\n")
+    (tmp_path / "data.yaml").write_text(f"names: {names}\n")
+    (tmp_path / "README.roboflow.txt").write_text("Exported.\n")
+    output = tmp_path / "mine"
+    import_photos([tmp_path], [tmp_path], output)
+    found = read(output)
+    splits = {name: split for name, (_, split) in found.items()}
+    assert splits == {"a.jpg": "train2017", "train_b.jpg": "val2017"}
+    assert [*found["a.jpg"][0]] == ["dog"]
+
+
+@pytest.mark.parametrize("text", ["nc: 1", "names: {1: cat}", "- cat", "names: ["])
+def test_a_data_yaml_that_names_nothing(text, photos, tmp_path):
+    (folder,) = as_ultralytics(tmp_path / "labels")
+    (folder / "data.yaml").write_text(text + "\n")
+    with pytest.raises(CocoDataError, match=r"data.yaml has no `names`.*--names"):
+        import_photos([photos], [folder], tmp_path / "mine")
+
+
+def test_what_lies_beside_instances_is_told(photos, tmp_path):
+    report = import_photos([photos], as_cocos_folder(tmp_path / "a"), tmp_path / "mine")
+    assert report.left == {"JSON files of COCO's other tasks": 2}
 
 
 def test_one_name_for_two_photos(photos, tmp_path):

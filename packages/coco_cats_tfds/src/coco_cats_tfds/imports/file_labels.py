@@ -52,10 +52,12 @@ def read_yolo(
                     raise CocoDataError(
                         f"{path}, line {number} has the class {index}, and there are"
                         f" names for {len(names)}: {list(names)}. Name them all, from"
-                        " class 0 on, with --names, or in a file classes.txt beside."
+                        " class 0 on, with --names, or in a file classes.txt, or"
+                        " data.yaml, beside."
                     )
                 shapes.append(Shape(names[index], [polygon], relative=True))
-        yield Labels(path, path.stem, shapes, None, by_stem=True, split=split_of(path))
+        split = split_of(path, by_stem=True)
+        yield Labels(path, path.stem, shapes, None, by_stem=True, split=split)
 
 
 def read_masks(paths: Sequence[pathlib.Path], names: Sequence[str]) -> Iterator[Labels]:
@@ -94,7 +96,8 @@ def read_masks(paths: Sequence[pathlib.Path], names: Sequence[str]) -> Iterator[
             shapes += [Shape(name, ignored, is_crowd=True) for name in names]
         size = mask.shape[1], mask.shape[0]
         stem = path.stem.removesuffix(MASK_SUFFIX)
-        yield Labels(path, stem, shapes, size, by_stem=True, split=split_of(path))
+        split = split_of(path, by_stem=True)
+        yield Labels(path, stem, shapes, size, by_stem=True, split=split)
 
 
 def _read_mask(path: pathlib.Path) -> npt.NDArray[np.uint8]:

@@ -42,7 +42,7 @@ def read_json(
     regions = content.get("_via_img_metadata", content)
     try:
         if "images" in content and "annotations" in content:
-            yield from _coco(path, read, left)
+            yield from _coco(path, content, left)
         elif "shapes" in content and "imagePath" in content:
             yield _labelme(path, content, left)
         elif regions and all(_is_via(each) for each in regions.values()):
@@ -61,8 +61,21 @@ def read_json(
         ) from error
 
 
-def _coco(path: pathlib.Path, read: bytes, left: Counter[str]) -> Iterator[Labels]:
-    index = InstancesIndex(read, origin=path)
+def _coco(
+    path: pathlib.Path, content: Mapping[str, Any], left: Counter[str]
+) -> Iterator[Labels]:
+    # Label Studio does not know the size of a photo on which it has no label.
+    unsized = [
+        each
+        for each in content["images"]
+        if None in (each.get("width", 0), each.get("height", 0))
+    ]
+    for each in unsized:
+        each["width"] = each["height"] = 1
+    index = InstancesIndex(msgspec.json.encode(content), origin=path)
+    sizes = {id: (each.width, each.height) for id, each in index.images.items()}
+    for each in unsized:
+        sizes.pop(each["id"], None)
     categories = {each.id: each.name for each in index.categories}
     shapes: dict[int, list[Shape]] = {image_id: [] for image_id in index.images}
     for each in index.annotations:
@@ -80,7 +93,7 @@ def _coco(path: pathlib.Path, read: bytes, left: Counter[str]) -> Iterator[Label
         shapes[each.image_id].append(shape)
     for image_id, image in index.images.items():
         name = image.file_name.replace("\\", "/")
-        size = image.width, image.height
+        size = sizes.get(image_id)
         yield Labels(path, name, shapes[image_id], size, split=split_of(path))
 
 

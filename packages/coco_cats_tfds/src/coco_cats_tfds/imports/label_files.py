@@ -6,10 +6,16 @@ import pathlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import yaml
+
 from coco_cats_tfds.errors import CocoDataError
 from coco_cats_tfds.imports.file_labels import MASK_SUFFIX, read_masks, read_yolo
 from coco_cats_tfds.imports.json_labels import read_json
 from coco_cats_tfds.imports.labels import Labels
+
+# What Label Studio and others write beside labels.
+_NOTES = {"classes.txt", "notes.json"}
+_OTHER_TASKS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 
 
 def read_labels(
@@ -34,7 +40,7 @@ def read_labels(
     Raises:
       CocoDataError: A file is missing, damaged or of an unknown kind.
     """
-    files = _label_files(places)
+    files = _label_files(places, left)
     masks = _masks_among(files[".png"], photos)
     texts = files[".txt"]
     labels = list(read_yolo(texts, names or _listed(texts), left))
@@ -45,7 +51,9 @@ def read_labels(
     return labels, [path for path in photos if path not in is_mask]
 
 
-def _label_files(places: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
+def _label_files(
+    places: Iterable[pathlib.Path], left: Counter[str]
+) -> dict[str, list[pathlib.Path]]:
     """The label files by suffix; in a folder JSON goes before text, that before PNG."""
     found: dict[str, list[pathlib.Path]] = {".json": [], ".txt": [], ".png": []}
     for place in places:
@@ -60,11 +68,8 @@ def _label_files(places: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]
             continue
         inside = sorted(place.rglob("*"))
         for suffix, files in found.items():
-            some = [
-                path
-                for path in inside
-                if path.suffix.lower() == suffix and not _is_note(path)
-            ]
+            some = [path for path in inside if path.suffix.lower() == suffix]
+            some = _without_others(some, place, left)
             files += some
             if some:
                 break
@@ -73,19 +78,48 @@ def _label_files(places: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]
     return found
 
 
-def _is_note(path: pathlib.Path) -> bool:
-    """Of the text files that lie beside labels."""
-    return path.name == "classes.txt" or path.name.startswith("README")
+def _without_others(
+    paths: Sequence[pathlib.Path], place: pathlib.Path, left: Counter[str]
+) -> list[pathlib.Path]:
+    """Of the files of one suffix in a folder those that hold labels."""
+    paths = [
+        path
+        for path in paths
+        if path.name not in _NOTES and not path.name.startswith("README")
+    ]
+    # Of what COCO and those who write as it does put beside instances.
+    if any(path.name.startswith("instances") for path in paths):
+        for path in (each for each in paths if each.name.startswith(_OTHER_TASKS)):
+            left["JSON files of COCO's other tasks"] += 1
+            paths = [each for each in paths if each != path]
+    # Beside a folder `labels` text lists the photos.
+    own = [path for path in paths if "labels" in path.relative_to(place).parts[:-1]]
+    return own if own and own[0].suffix.lower() == ".txt" else paths
 
 
 def _listed(paths: Iterable[pathlib.Path]) -> list[str]:
-    """The names in a `classes.txt` beside the files or above, a line each."""
+    """The names in a `classes.txt` or `data.yaml` beside the files or above."""
     for path in paths:
         for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            file = folder / "classes.txt"
-            if file.is_file():
+            if (file := folder / "classes.txt").is_file():
                 return file.read_text("utf-8").splitlines()
+            if (file := folder / "data.yaml").is_file():
+                return _names_of(file)
     return []
+
+
+def _names_of(file: pathlib.Path) -> list[str]:
+    """The names in the file with which Ultralytics' tools describe a dataset."""
+    try:
+        names = yaml.safe_load(file.read_bytes())["names"]
+        if isinstance(names, dict):
+            names = [names[number] for number in range(len(names))]
+        return [str(name) for name in names]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise CocoDataError(
+            f"{file} has no `names`, a list or numbered from 0 on ({error!r}). Correct"
+            " it, or name the classes with --names."
+        ) from error
 
 
 def _masks_among(

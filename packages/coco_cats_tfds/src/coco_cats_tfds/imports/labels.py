@@ -23,6 +23,7 @@ _SPLITS = {
     "validation": "validation",
     "test": "test",
 }
+_KINDS = {"labels", "masks", "annotations"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +77,17 @@ class Labels:
     split: str | None = None
 
 
-def split_of(path: pathlib.Path) -> str | None:
-    """The split that the name of a folder or of a file in it tells."""
-    words = re.split(r"[^a-z]+", f"{path.parent.name} {path.stem}".lower())
+def split_of(path: pathlib.Path, *, by_stem: bool = False) -> str | None:
+    """The split that the name of a folder, or of a file of many photos in it, tells.
+
+    A folder that is named for what it holds, as in `train/labels/cat.txt`, tells it by
+    the one above.
+    """
+    folder = path.parent
+    if folder.name.lower() in _KINDS:
+        folder = folder.parent
+    name = folder.name if by_stem else f"{folder.name} {path.stem}"
+    words = re.split(r"[^a-z]+", name.lower())
     found = {_SPLITS[word] for word in words if word in _SPLITS}
     return found.pop() if len(found) == 1 else None
 
