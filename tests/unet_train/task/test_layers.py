@@ -12,7 +12,7 @@ from unet_train.task.layers import speed_up
 
 @pytest.fixture(autouse=True)
 def few_channels_are_many(monkeypatch):
-    monkeypatch.setattr(layers, "_MANY_CHANNELS", 4)
+    monkeypatch.setattr(layers, "MANY_CHANNELS", 4)
 
 
 def draw(side, batch=2):

@@ -152,7 +152,7 @@ def test_low_precision_changes_the_outcome_by_rounding_only(batch):
 
 
 def test_the_inside_of_a_model_trains_by_the_quicker_operations(batch, monkeypatch):
-    monkeypatch.setattr(layers, "_MANY_CHANNELS", 4)
+    monkeypatch.setattr(layers, "MANY_CHANNELS", 4)
     outcomes = []
     for is_fast in (False, True):
         keras.utils.set_random_seed(0)

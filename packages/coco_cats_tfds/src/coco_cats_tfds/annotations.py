@@ -348,10 +348,11 @@ def _map_file(path: str | os.PathLike[str]) -> bytes | mmap.mmap:
     with open(path, "rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return b""  # Cannot be mapped.
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_WILLNEED"):
-        content.madvise(mmap.MADV_WILLNEED)
-    return content
+        if not hasattr(mmap, "MAP_POPULATE"):
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Every page at once, which is quicker than one by one when it is read.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_POPULATE
+        return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
 
 
 def find_categories(

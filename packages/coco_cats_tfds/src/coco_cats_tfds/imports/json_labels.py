@@ -42,7 +42,7 @@ def read_json(
     regions = content.get("_via_img_metadata", content)
     try:
         if "images" in content and "annotations" in content:
-            yield from _coco(path, content, left)
+            yield from _coco(path, read, content, left)
         elif "shapes" in content and "imagePath" in content:
             yield _labelme(path, content, left)
         elif regions and all(_is_via(each) for each in regions.values()):
@@ -62,7 +62,7 @@ def read_json(
 
 
 def _coco(
-    path: pathlib.Path, content: Mapping[str, Any], left: Counter[str]
+    path: pathlib.Path, read: bytes, content: Mapping[str, Any], left: Counter[str]
 ) -> Iterator[Labels]:
     # Label Studio does not know the size of a photo on which it has no label.
     unsized = [
@@ -72,7 +72,8 @@ def _coco(
     ]
     for each in unsized:
         each["width"] = each["height"] = 1
-    index = InstancesIndex(msgspec.json.encode(content), origin=path)
+    read = msgspec.json.encode(content) if unsized else read
+    index = InstancesIndex(read, origin=path)
     sizes = {id: (each.width, each.height) for id, each in index.images.items()}
     for each in unsized:
         sizes.pop(each["id"], None)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from unet_train.options import Precision
 
 # From so many input channels on, a filter's gradient is quicker as matrix products.
-_MANY_CHANNELS = 256
+MANY_CHANNELS = 256
 
 _IN_FLOAT32 = (keras.layers.Rescaling, keras.Model)
 
@@ -86,7 +86,7 @@ def speed_up(model: keras.Model, *, on_cpu: bool) -> None:
         elif type(layer) is keras.layers.Cropping2D and _has_channels_last(layer):
             layer.call = functools.partial(_crop, layer.cropping)
         elif type(layer) is keras.layers.Conv2D and on_cpu and _is_plain_conv(layer):
-            layer.convolution_op = _convolution(layer.padding.upper())
+            layer.convolution_op = convolve_by_products(layer.padding.upper())
 
 
 def _is_plain_norm(layer: keras.layers.BatchNormalization) -> bool:
@@ -97,7 +97,7 @@ def _is_plain_norm(layer: keras.layers.BatchNormalization) -> bool:
 def _is_plain_conv(layer: keras.layers.Conv2D) -> bool:
     is_3x3 = layer.kernel_size == (3, 3) and layer.padding in ("same", "valid")
     is_dense = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
-    is_wide = layer.kernel.shape[2] >= _MANY_CHANNELS
+    is_wide = layer.kernel.shape[2] >= MANY_CHANNELS
     return is_3x3 and is_dense and is_wide and _has_channels_last(layer)
 
 
@@ -153,7 +153,7 @@ def _crop(
     return tf.slice(inputs, [0, top, left, 0], [-1, height, width, -1])
 
 
-def _convolution(padding: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def convolve_by_products(padding: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """A 3x3 convolution whose filter's gradient is nine matrix products.
 
     The gradient of one of the nine weights of a filter is the product of the image,

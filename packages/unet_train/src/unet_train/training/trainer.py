@@ -130,9 +130,9 @@ class Trainer:
           The scores on all validation images, as in `metrics.json`.
 
         Raises:
-          ValueError: The run folder holds a run already and `resume` is not set; its
-            checkpoint, the tile size, the classes or a norm do not fit; a split or its
-            masks are not what they should be; no weight of `init_from` fits.
+          ValueError: The run folder holds a run and `resume` is not set; checkpoint,
+            tile size, classes or a norm do not fit; a split or its masks are no such;
+            no weight of `init_from` fits; XLA cannot compile the steps.
           FloatingPointError: The loss is no longer finite.
           Interrupted: By SIGTERM or SIGINT, after the step was finished and saved.
         """

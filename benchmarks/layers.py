@@ -1,0 +1,134 @@
+"""The 3x3 convolutions of the recipes, each in `speed_up`'s way and in Keras's.
+
+    python benchmarks/layers.py [--precision mixed_bfloat16] [--turns 7]
+
+Prints one JSON line: for each shape in the networks that the configurations describe,
+how many times as fast as Keras's layer the outputs and both gradients are where the
+filter's gradient is nine matrix products. `speed_up` takes that way where `chosen`;
+its rule is right on a machine where all those are above 1. Both take turns, and the
+medians are compared.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from unet_core import UNetConfig, build_unet
+from unet_train.task.layers import MANY_CHANNELS, convolve_by_products
+
+# Tiles a step, their side, and the network of each configuration.
+RECIPES: dict[str, tuple[int, int, dict[str, Any]]] = {
+    "sample": (4, 160, {"depth": 3, "base_filters": 16, "padding": "same"}),
+    "feral_cats": (12, 320, {"encoder": "efficientnet_lite0"}),
+    "coco_cats_pretrained": (2, 512, {"encoder": "efficientnet_lite2"}),
+    "coco_cats": (1, 572, {"depth": 4, "base_filters": 64}),
+}
+Shape = tuple[tuple[int, ...], tuple[int, ...], str]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--recipes", nargs="+", default=[*RECIPES])
+    options = parser.parse_args()
+    dtype = tf.as_dtype(options.precision.removeprefix("mixed_"))
+    rows = []
+    for recipe in options.recipes:
+        for shape in shapes(recipe):
+            image, kernel, padding = shape
+            ratio = times_as_fast(shape, dtype, options.turns)
+            rows.append(
+                {
+                    "recipe": recipe,
+                    "image": image,
+                    "channels": kernel[2:],
+                    "padding": padding,
+                    "times_as_fast": round(ratio, 2),
+                    "chosen": kernel[2] >= MANY_CHANNELS,
+                }
+            )
+    chosen = [row["times_as_fast"] for row in rows if row["chosen"]]
+    record = {
+        "benchmark": "layers",
+        "precision": options.precision,
+        "least_of_chosen": min(chosen, default=None),
+        "layers": rows,
+    }
+    print(json.dumps(record))
+
+
+def shapes(recipe: str) -> list[Shape]:
+    """Of image, kernel and padding of the dense 3x3 convolutions, each once."""
+    batch, side, options = RECIPES[recipe]
+    model = build_unet(UNetConfig(**options))
+    found: dict[Shape, None] = {}
+    for layer in model._flatten_layers(include_self=False):
+        is_dense = type(layer) is keras.layers.Conv2D and layer.groups == 1
+        if is_dense and (layer.kernel_size, layer.strides) == ((3, 3), (1, 1)):
+            layer.convolution_op = recorder(layer, found)
+    tf.function(model).get_concrete_function(tf.TensorSpec((batch, side, side, 3)))
+    return [*found]
+
+
+def recorder(
+    layer: keras.layers.Conv2D, found: dict[Shape, None]
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The layer's convolution, which notes what it is given."""
+    convolve = layer.convolution_op
+
+    def record(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        padding = layer.padding.upper()
+        found[tuple(inputs.shape), tuple(kernel.shape), padding] = None
+        return convolve(inputs, kernel)
+
+    return record
+
+
+def times_as_fast(shape: Shape, dtype: tf.DType, turns: int) -> float:
+    """Keras's median by ours."""
+    image_shape, kernel_shape, padding = shape
+    image = tf.cast(tf.random.normal(image_shape), dtype)
+    kernel = tf.cast(tf.random.normal(kernel_shape), dtype)
+    ways = [
+        lambda image, kernel: tf.nn.conv2d(image, kernel, 1, padding),
+        convolve_by_products(padding),
+    ]
+    runs = [gradients_by(way) for way in ways]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(turns + 1):
+        for run, times in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            for value in run(image, kernel):
+                value.numpy()
+            if turn:  # The first traces.
+                times.append(time.perf_counter() - start)
+    keras_seconds, own = map(statistics.median, seconds)
+    return keras_seconds / own
+
+
+def gradients_by(
+    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> Callable[[tf.Tensor, tf.Tensor], list[tf.Tensor]]:
+    """A function of image and kernel: sums of both gradients, as of a layer's."""
+
+    @tf.function
+    def run(image: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([image, kernel])
+            outputs = convolve(image, kernel)
+        gradients = tape.gradient(outputs, [image, kernel], outputs)
+        return [tf.reduce_sum(each) for each in gradients]
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
