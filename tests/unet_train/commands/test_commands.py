@@ -228,6 +228,18 @@ def test_compare(run_dir, tmp_path, capsys):
     assert "unet-train evaluate --run_dir" in capsys.readouterr().err
 
 
+def test_evaluate_needs_no_map_of_instances(run_dir, capsys, tmp_path):
+    """Which the borders in training were from."""
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["data"] |= {"border_weight": 1.0, "instance_feature": "gone"}
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["evaluate", f"--run_dir={copy}", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", f"--run_dir={run_dir}", "--json"]) == 0
+    assert scores["iou"] == json.loads(capsys.readouterr().out)["iou"]
+
+
 def test_evaluate_another_split(run_dir, capsys):
     arguments = ["evaluate", f"--run_dir={run_dir}", "--split=train", "--json"]
     assert main(arguments) == 0

@@ -233,6 +233,15 @@ def test_masks_of_0_and_1_taken_for_255(built, examine):
     assert conclusion.endswith('Set --data.foreground "[1]" --data.ignored "[]".')
 
 
+def test_a_map_of_instances_that_is_none(built, examine):
+    """The photo itself."""
+    arguments = ["--data.border_weight=1", "--data.instance_feature=image"]
+    data_dir = f"--data.data_dir={built['healthy']}"
+    status, faults, conclusion = examine(*SMALL, data_dir, *arguments)
+    assert (status, set(faults)) == (1, {"data"})
+    assert "is no grey PNG" in conclusion
+
+
 @pytest.mark.parametrize(
     ("network", "text"),
     [
