@@ -22,7 +22,8 @@ import tensorflow as tf
 from unet_core import UNetConfig, build_unet
 from unet_train.task.layers import MANY_CHANNELS, convolve_by_products
 
-# Tiles a step, their side, and the network of each configuration.
+# Tiles a step (fewer than there where they are large), their side, and the network of
+# each configuration.
 RECIPES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "sample": (4, 160, {"depth": 3, "base_filters": 16, "padding": "same"}),
     "feral_cats": (12, 320, {"encoder": "efficientnet_lite0"}),

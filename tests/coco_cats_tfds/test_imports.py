@@ -433,6 +433,29 @@ def test_what_lies_beside_instances_is_told(photos, tmp_path):
     assert report.left == {"JSON files of COCO's other tasks": 2}
 
 
+def test_labels_that_are_called_as_notes_are(tmp_path):
+    """labelme's of such photos, and masks of others."""
+    names = ["notes", "stuff_1", "instances_1"]
+    for name in names:
+        save(tmp_path / "photos" / f"{name}.jpg")
+        mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        save(tmp_path / "masks" / f"{name}.png", mask)
+    report = import_photos(
+        [tmp_path / "photos"], [tmp_path / "masks"], tmp_path / "mine", names=["cat"]
+    )
+    assert report.objects == {"cat": 3}
+    assert not report.left
+    for name in names[:2]:
+        shapes = [{"label": "cat", "points": np.reshape(SQUARE, (-1, 2)).tolist()}]
+        content = {"imagePath": f"{name}.jpg", "shapes": shapes}
+        content |= {"imageWidth": WIDTH, "imageHeight": HEIGHT}
+        write_json(tmp_path / "labels" / f"{name}.json", content)
+    report = import_photos(
+        [tmp_path / "photos"], [tmp_path / "labels"], tmp_path / "other"
+    )
+    assert report.objects == {"cat": 2}
+
+
 def test_one_name_for_two_photos(photos, tmp_path):
     save(tmp_path / "others" / "a.jpg")
     labels = as_coco(tmp_path / "labels")

@@ -1,14 +1,7 @@
-"""Draws a small data set in COCO's layout.
+"""Draws a small data set in COCO's layout, as `coco_cats_tfds.sample` describes it.
 
 ```python
 draw_sample(pathlib.Path("sample"), seed=0, train=64, validation=16)
-```
-
-writes
-
-```
-sample/annotations/instances_train2017.json   sample/train2017/*.jpg
-sample/annotations/instances_val2017.json     sample/val2017/*.jpg
 ```
 
 The cat is Chelsea, in a photograph (CC0) that ships with scikit-image: cut out along

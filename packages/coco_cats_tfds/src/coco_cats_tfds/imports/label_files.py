@@ -13,8 +13,6 @@ from coco_cats_tfds.imports.file_labels import MASK_SUFFIX, read_masks, read_yol
 from coco_cats_tfds.imports.json_labels import read_json
 from coco_cats_tfds.imports.labels import Labels
 
-# What Label Studio and others write beside labels.
-_NOTES = {"classes.txt", "notes.json"}
 _OTHER_TASKS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 
 
@@ -69,7 +67,7 @@ def _label_files(
         inside = sorted(place.rglob("*"))
         for suffix, files in found.items():
             some = [path for path in inside if path.suffix.lower() == suffix]
-            some = _without_others(some, place, left)
+            some = _only_labels(some, suffix, place, left)
             files += some
             if some:
                 break
@@ -78,23 +76,25 @@ def _label_files(
     return found
 
 
-def _without_others(
-    paths: Sequence[pathlib.Path], place: pathlib.Path, left: Counter[str]
+def _only_labels(
+    paths: list[pathlib.Path], suffix: str, place: pathlib.Path, left: Counter[str]
 ) -> list[pathlib.Path]:
     """Of the files of one suffix in a folder those that hold labels."""
-    paths = [
-        path
-        for path in paths
-        if path.name not in _NOTES and not path.name.startswith("README")
-    ]
-    # Of what COCO and those who write as it does put beside instances.
-    if any(path.name.startswith("instances") for path in paths):
-        for path in (each for each in paths if each.name.startswith(_OTHER_TASKS)):
-            left["JSON files of COCO's other tasks"] += 1
-            paths = [each for each in paths if each != path]
-    # Beside a folder `labels` text lists the photos.
-    own = [path for path in paths if "labels" in path.relative_to(place).parts[:-1]]
-    return own if own and own[0].suffix.lower() == ".txt" else paths
+    paths = [path for path in paths if not path.name.startswith("README")]
+    if suffix == ".json":
+        if [path.name for path in paths] == ["notes.json"]:
+            return []  # Label Studio's, beside text.
+        if any(path.name.startswith("instances") for path in paths):
+            own = [path for path in paths if not path.name.startswith(_OTHER_TASKS)]
+            if others := len(paths) - len(own):
+                left["JSON files of COCO's other tasks"] += others
+            return own
+    if suffix == ".txt":
+        paths = [path for path in paths if path.name != "classes.txt"]
+        # Beside a folder `labels` text lists the photos.
+        own = [path for path in paths if "labels" in path.relative_to(place).parts[:-1]]
+        return own or paths
+    return paths
 
 
 def _listed(paths: Iterable[pathlib.Path]) -> list[str]:

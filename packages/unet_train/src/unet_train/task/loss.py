@@ -40,13 +40,15 @@ class Loss(abc.ABC):
     from unet_train.losses import Loss
 
 
-    class WrongPixels(Loss):
+    class Brier(Loss):
         def total(self, masks, logits, pixel_weights=None):
-            found = tf.cast(logits > 0, masks.dtype)
-            return tf.reduce_sum(tf.cast(found != masks, tf.float32))
+            weights = 1.0 if pixel_weights is None else pixel_weights
+            errors = tf.sigmoid(logits) - tf.cast(masks == 1, tf.float32)
+            counts = tf.cast(masks != 255, tf.float32)
+            return tf.reduce_sum(errors**2 * counts * weights)
 
         def weight(self, masks):
-            return tf.cast(tf.size(masks), tf.float32)
+            return tf.reduce_sum(tf.cast(masks != 255, tf.float32))
     ```
     """
 
@@ -162,7 +164,8 @@ class ImageLoss(Loss):
     class Area(ImageLoss):
         def per_image(self, labels, logits, valid):
             error = (tf.sigmoid(logits) - labels) * valid
-            return tf.abs(tf.reduce_sum(error, 1)) / tf.reduce_sum(valid, 1)
+            pixels = tf.reduce_sum(valid, 1)
+            return tf.math.divide_no_nan(tf.abs(tf.reduce_sum(error, 1)), pixels)
     ```
     """
 
