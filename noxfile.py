@@ -36,8 +36,9 @@ WORKERS = str(min(4, os.cpu_count() or 1))
 # photo with, and what runs a notebook.
 PEERS = {
     "coco_cats_tfds": ["scikit-image"],
-    "unet_core": ["pillow", "scikit-image", "scikit-learn"],
-    "unet_train": ["scikit-learn"],
+    "unet_core": ["pillow", "scikit-image"],
+    # Not scikit-learn: Keras imports it where it is installed, in each process anew.
+    "unet_train": [],
     "integration": ["scikit-image", "nbclient", "ipykernel"],
 }
 SITE_TOOLS = ["mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff"]

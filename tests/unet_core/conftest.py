@@ -7,6 +7,13 @@ import pytest
 
 from unet_core import UNetConfig, presets
 
+LONGEST = {"test_tiling", "test_conformance", "test_applications"}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: no process shall wait for another one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
@@ -37,10 +44,8 @@ def config(request) -> UNetConfig:
     return CONFIGS[request.param]
 
 
-@pytest.fixture(params=CONFIGS)
-def light_config(request) -> UNetConfig:
-    """Each network of the table, with few filters and little depth."""
-    config = CONFIGS[request.param]
+def lighter(config: UNetConfig) -> UNetConfig:
+    """With few filters and little depth."""
     depth = min(config.depth, 2)
     heads = min(config.deep_supervision, depth - 1)
     return dataclasses.replace(
@@ -48,15 +53,20 @@ def light_config(request) -> UNetConfig:
     )
 
 
+# Presets that differ in width and depth alone are then the same one.
+LIGHT: dict[str, UNetConfig] = {}
+for _name, _config in CONFIGS.items():
+    if lighter(_config) not in LIGHT.values():
+        LIGHT[_name] = lighter(_config)
+
+
+@pytest.fixture(params=LIGHT)
+def light_config(request) -> UNetConfig:
+    """Each network of the table, with few filters and little depth."""
+    return LIGHT[request.param]
+
+
 @pytest.fixture
 def light_configs() -> dict[str, UNetConfig]:
     """All of them, for tests that share a process."""
-    return {
-        name: dataclasses.replace(
-            config,
-            base_filters=8,
-            depth=min(config.depth, 2),
-            deep_supervision=min(config.deep_supervision, 1),
-        )
-        for name, config in CONFIGS.items()
-    }
+    return LIGHT

@@ -117,8 +117,8 @@ def symbolic(geometry):
 
 
 @given(geometries, st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=2000, deadline=None)
-def test_thousands_of_sizes_against_the_graph(geometry, more_rows, more_columns):
+@settings(max_examples=600, deadline=None)
+def test_hundreds_of_sizes_against_the_graph(geometry, more_rows, more_columns):
     """Keras's own inference of shapes, through every layer."""
     sides = [
         geometry.smallest_valid_size + more * geometry.step
@@ -130,7 +130,7 @@ def test_thousands_of_sizes_against_the_graph(geometry, more_rows, more_columns)
 
 @pytest.mark.parametrize(("padding", "upsampling"), KINDS)
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling):
+def test_hundreds_of_sizes_against_the_running_graph(depth, padding, upsampling):
     """From the smallest size on, the graph runs where a size is valid, nowhere else."""
     geometry = Geometry(depth, padding, upsampling)
     smallest, step = geometry.smallest_valid_size, geometry.step
@@ -139,7 +139,7 @@ def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling
     valid = st.integers(0, 6).map(lambda more: smallest + more * step)
     seen = collections.Counter()
 
-    @settings(max_examples=160, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(valid | st.integers(smallest, smallest + 6 * step), valid)
     def check(height, width):
         image = tf.zeros((1, height, width, 3))
@@ -153,7 +153,7 @@ def test_thousands_of_sizes_against_the_running_graph(depth, padding, upsampling
         seen[valid_size] += 1
 
     check()
-    assert min(seen[True], seen[False]) > 10, seen
+    assert min(seen[True], seen[False]) > 5, seen
 
 
 @given(geometries)

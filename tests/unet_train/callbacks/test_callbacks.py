@@ -37,7 +37,7 @@ def fit(tmp_path, make_task, make_data):
     """Trains with scripted IoUs, one a validation; the other scores are honest."""
 
     def fit(*callbacks, ious=(), resume=False, **options):
-        task = make_task({"base_filters": 2})
+        task = make_task({"base_filters": 2, "norm": "batch"})
         honest, script = task.make_scores, iter(ious)
 
         def make_scores():

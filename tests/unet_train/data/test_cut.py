@@ -95,7 +95,7 @@ def test_it_may_be_anywhere_in_the_window():
         return tf.cast(aim, tf.int32) - tf.cast(tile[MARGIN, MARGIN, :2], tf.int32)
 
     seeds = tf.stack([tf.range(1400), tf.zeros(1400, tf.int32)], 1)
-    found = tf.map_fn(first, seeds).numpy()
+    found = tf.function(tf.map_fn)(first, seeds).numpy()
     for axis in (0, 1):
         counts = np.bincount(found[:, axis], minlength=14)
         assert len(counts) == 14

@@ -41,7 +41,7 @@ def test_every_image_once_an_epoch_in_a_new_order(make_data):
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-@pytest.mark.parametrize("start", [1, 3, 4, 7, 9])
+@pytest.mark.parametrize("start", [1, 4, 9])
 def test_a_later_start_goes_on_with_the_same_batches(make_data, start):
     """Batches of 2 of 7 images: they straddle the epochs."""
     data = make_data(

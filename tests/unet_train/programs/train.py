@@ -5,6 +5,8 @@ seeds of each device. `--devices N` gives N logical
 CPUs; `--announce N` prints a line in the midst of a round, before step N;
 `--max_file_bytes N` lets no file grow larger; further arguments are JSON for model,
 task, data and trainer.
+
+`train` does the same within a process that has its devices.
 """
 
 import argparse
@@ -26,58 +28,66 @@ def main():
     parser.add_argument("--resume", action="store_true")
     for group in ("model", "task", "data", "trainer"):
         parser.add_argument(f"--{group}", type=json.loads, default={})
-    options = parser.parse_args()
-    limits = options.max_file_bytes, resource.RLIM_INFINITY
+    options = vars(parser.parse_args())
+    limits = options.pop("max_file_bytes"), resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * options.devices
+    logical = [tf.config.LogicalDeviceConfiguration()] * options.pop("devices")
     tf.config.set_logical_device_configuration(cpu, logical)
 
+    try:
+        seeds = train(
+            tell=lambda record: print(json.dumps(record), flush=True), **options
+        )
+        print(json.dumps({"seeds": seeds}))
+    except KeyboardInterrupt as interrupt:
+        print(interrupt)
+        sys.exit(3)
+
+
+def train(
+    run_dir, data_dir, *, tell, model, task, data, trainer, resume=False, announce=None
+):
+    """Calls `tell` with each record; returns what each device draws from."""
     from unet_core import UNetConfig, build_unet
     from unet_train import Callback, SegmentationData, SegmentationTask, Trainer
     from unet_train.callbacks import BestModels, EarlyStopping
 
     class Report(Callback):
         def on_loop_end(self, run, logs):
-            print(json.dumps({"step": run.step, "loss": logs["loss"].tolist()}))
-            sys.stdout.flush()
+            tell({"step": run.step, "loss": logs["loss"].tolist()})
 
         def on_eval_end(self, run, metrics):
-            print(json.dumps({"step": run.step, "iou": metrics["iou"]}), flush=True)
+            tell({"step": run.step, "iou": metrics["iou"]})
 
     callbacks = [Report(), BestModels(), EarlyStopping(patience=1000)]
     # The same on processors with bfloat16, and no time is spent on measuring.
-    trainer = {"precision": "float32", **options.trainer}
-    trainer = Trainer(options.run_dir, callbacks=callbacks, **trainer)
+    trainer = {"precision": "float32", **trainer}
+    trainer = Trainer(run_dir, callbacks=callbacks, **trainer)
     with trainer.scope():
-        config = {"depth": 1, "base_filters": 4, **options.model}
-        task = SegmentationTask(build_unet(UNetConfig(**config)), **options.task)
-    if options.announce is not None:
-        task.train_step = announcing(task, options.announce)
-    data = {"tile_size": 30, "batch_size": 4, **options.data}
-    data = SegmentationData("discs", data_dir=options.data_dir, **data)
-    try:
-        trainer.fit(task, data, resume=options.resume)
-        report_seeds(task, trainer)
-    except KeyboardInterrupt as interrupt:
-        print(interrupt)
-        sys.exit(3)
+        config = {"depth": 1, "base_filters": 4, **model}
+        task = SegmentationTask(build_unet(UNetConfig(**config)), **task)
+    if announce is not None:
+        task.train_step = announcing(task, announce)
+    data = {"tile_size": 30, "batch_size": 4, **data}
+    data = SegmentationData("discs", data_dir=data_dir, **data)
+    trainer.fit(task, data, resume=resume)
+    return seeds_of(task, trainer)
 
 
-def report_seeds(task, trainer):
-    """Prints what each device of this machine draws from, a list for each layer."""
+def seeds_of(task, trainer):
+    """What each device of this machine draws from, a list for each layer."""
     import tensorflow as tf
 
     with trainer.scope():
         local = tf.distribute.get_strategy().experimental_local_results
-        seeds = [
+        return [
             [state.numpy().tolist() for state in local(variable)]
             for variable in task.tracked().get("seeds", [])
         ]
-    print(json.dumps({"seeds": seeds}))
 
 
 def announcing(task, step):

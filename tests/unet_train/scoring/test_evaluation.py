@@ -1,11 +1,11 @@
-"""Scores of images and their intervals, against plain loops and scikit-learn."""
+"""Scores of images and their intervals, against plain loops and Keras."""
 
 import html
 import json
 
+import keras
 import numpy as np
 import pytest
-import sklearn.metrics
 
 from unet_train.data.source import Example
 from unet_train.scoring.compare import compare, read_evaluation
@@ -51,20 +51,36 @@ def flat(images):
     return (np.concatenate(part) for part in zip(*valid, strict=True))
 
 
+def exact_average_precision(truth, probabilities):
+    """The precision at each probability that occurs, weighted by the gain in recall."""
+    total = 0.0
+    recall = 0.0
+    for threshold in np.unique(probabilities)[::-1]:
+        found = probabilities >= threshold
+        gained = (found & truth).sum() / truth.sum()
+        total += (gained - recall) * truth[found].mean()
+        recall = gained
+    return total
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
-def test_scores_against_scikit_learn(threshold):
+def test_scores_against_keras(threshold):
     images = make_images()
     scores = evaluate(images, threshold).scores()
     truth, probabilities = flat(images)
-    found = probabilities >= threshold
-    assert scores["iou"] == sklearn.metrics.jaccard_score(truth, found)
-    assert scores["dice"] == pytest.approx(sklearn.metrics.f1_score(truth, found))
-    assert scores["precision"] == sklearn.metrics.precision_score(truth, found)
-    assert scores["recall"] == sklearn.metrics.recall_score(truth, found)
+    peers = {
+        "iou": keras.metrics.BinaryIoU([1], threshold),
+        "dice": keras.metrics.F1Score("micro", threshold),
+        "precision": keras.metrics.Precision(threshold),
+        "recall": keras.metrics.Recall(threshold),
+    }
+    for name, peer in peers.items():
+        value = peer(truth[:, np.newaxis], probabilities[:, np.newaxis])
+        assert scores[name] == pytest.approx(float(value), rel=1e-6), name
     rounded = np.floor(probabilities * 256) / 256
-    expected = sklearn.metrics.average_precision_score(truth, rounded)
+    expected = exact_average_precision(truth, rounded)
     assert scores["average_precision"] == pytest.approx(expected, rel=1e-12)
-    exact = sklearn.metrics.average_precision_score(truth, probabilities)
+    exact = exact_average_precision(truth, probabilities)
     assert scores["average_precision"] == pytest.approx(exact, abs=2e-3)
     ious = [evaluate([each], threshold).scores()["iou"] for each in images]
     assert scores["mean_image_iou"] == pytest.approx(np.mean(ious))

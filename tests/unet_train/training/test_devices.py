@@ -30,8 +30,17 @@ def finish(process, code=0):
     """The costs of all steps that a process reported."""
     output, errors = process.communicate(timeout=300)
     assert process.returncode == code, errors[-3000:]
-    records = [json.loads(line) for line in output.splitlines() if line[:1] == "{"]
+    return costs_in(json.loads(line) for line in output.splitlines() if line[:1] == "{")
+
+
+def costs_in(records):
+    """The costs of all steps, of a process or of a run that took place here."""
     return [cost for record in records for cost in record.get("loss", [])]
+
+
+@pytest.fixture
+def costs_of(records_of):
+    return lambda run_dir, **options: costs_in(records_of(run_dir, **options))
 
 
 def weights_of(run_dir):
@@ -60,11 +69,11 @@ def assert_alike(one, other, tolerance):
         np.testing.assert_allclose(first, second, atol=tolerance)
 
 
-def test_in_parts_equals_in_one_piece(start, tmp_path):
+def test_in_parts_equals_in_one_piece(costs_of, tmp_path):
     """Gradient accumulation, with pixels ignored unevenly."""
     groups = {"model": {"norm": "none"}, "task": TASK}
-    whole = finish(start("whole", trainer=TRAINER, **groups))
-    parts = finish(start("parts", trainer={**TRAINER, "accumulate": 4}, **groups))
+    whole = costs_of("whole", trainer=TRAINER, **groups)
+    parts = costs_of("parts", trainer={**TRAINER, "accumulate": 4}, **groups)
     np.testing.assert_allclose(parts, whole, rtol=1e-4)
     assert_alike(*map(weights_of, (tmp_path / "whole", tmp_path / "parts")), 1e-4)
 
@@ -76,24 +85,24 @@ def test_in_parts_equals_in_one_piece(start, tmp_path):
         ({"norm": "sync_batch"}, {"batch_size": 4}),
     ],
 )
-def test_two_devices_equal_one(start, tmp_path, model, data):
+def test_two_devices_equal_one(costs_of, tmp_path, model, data):
     """One shares a batch unevenly, one takes its statistics over both devices."""
     groups = {"model": model, "data": data, "task": {**TASK, "loss": "bce_dice"}}
-    one = finish(start("one", trainer={**TRAINER, "strategy": "none"}, **groups))
-    two = finish(
-        start("two", devices=2, trainer={**TRAINER, "strategy": "mirrored"}, **groups)
-    )
+    one = costs_of("one", trainer={**TRAINER, "strategy": "none"}, **groups)
+    two = costs_of("two", trainer={**TRAINER, "strategy": "mirrored"}, **groups)
     np.testing.assert_allclose(two, one, rtol=2e-3)
     assert_alike(*map(weights_of, (tmp_path / "one", tmp_path / "two")), 2e-3)
 
 
-def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
+def test_two_devices_in_float16_resume_to_the_bit(start, costs_of, tmp_path):
+    """The resumed one is a process that knows nothing of the first."""
     trainer = {**TRAINER, "strategy": "mirrored", "precision": "mixed_float16"}
-    groups = {"task": TASK, "model": {"dropout": 0.2}, "devices": 2}
-    whole = finish(start("whole", trainer={**trainer, "max_steps": 8}, **groups))
-    first = finish(start("parts", trainer={**trainer, "max_steps": 3}, **groups))
+    groups = {"task": TASK, "model": {"dropout": 0.2}}
+    whole = costs_of("whole", trainer={**trainer, "max_steps": 8}, **groups)
+    first = costs_of("parts", trainer={**trainer, "max_steps": 3}, **groups)
     trainer["max_steps"] = 8
-    second = finish(start("parts", trainer=trainer, resume=True, **groups))
+    resumed = start("parts", devices=2, trainer=trainer, resume=True, **groups)
+    second = finish(resumed)
     assert first + second == whole
     assert_alike(*map(weights_of, (tmp_path / "whole", tmp_path / "parts")), 0)
 
@@ -107,34 +116,31 @@ def test_two_devices_in_float16_resume_to_the_bit(start, tmp_path):
     ],
 )  # fmt: skip
 def test_compiled_with_xla_two_devices_do_the_same(
-    start, tmp_path, model, data, trainer
+    costs_of, tmp_path, model, data, trainer
 ):
     """A batch that does not divide evenly; heads, averages and clipping, in parts."""
     # Adam would make gradients that are mostly rounding as large as the others.
     task = {"optimizer": {"class_path": "keras.optimizers.SGD"}, "learning_rate": 0.1}
     task |= {"clip_norm": 0.5, "ema": 0.9}
-    groups = {"model": model, "data": data, "task": task, "devices": 2}
+    groups = {"model": model, "data": data, "task": task}
     trainer = {"max_steps": 4, "strategy": "mirrored", **trainer}
-    plain = start("plain", trainer=trainer, **groups)
-    compiled = start("compiled", trainer={**trainer, "jit_compile": True}, **groups)
-    np.testing.assert_allclose(finish(compiled), finish(plain), rtol=1e-3)
+    plain = costs_of("plain", trainer=trainer, **groups)
+    compiled = costs_of("compiled", trainer={**trainer, "jit_compile": True}, **groups)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-3)
     assert_alike(*map(weights_of, (tmp_path / "plain", tmp_path / "compiled")), 1e-3)
 
 
 @pytest.mark.parametrize("option", [{"jit_compile": True}, {"accumulate": 2}])
-def test_a_norm_over_all_devices_is_not_for_all_ways_to_compute(start, option):
+def test_a_norm_over_all_devices_is_not_for_all_ways_to_compute(costs_of, option):
     (name,) = option
-    process = start(
-        "run", devices=2, model={"norm": "sync_batch"},
-        trainer={"max_steps": 1, "strategy": "mirrored", **option},
-    )  # fmt: skip
-    errors = process.communicate(timeout=120)[1]
-    assert process.returncode
-    assert (
-        f"ValueError: `--trainer.{name}` on several devices does not go with the norm"
+    trainer = {"max_steps": 1, "strategy": "mirrored", **option}
+    with pytest.raises(ValueError, match=name) as caught:
+        costs_of("run", model={"norm": "sync_batch"}, trainer=trainer)
+    assert str(caught.value) == (
+        f"`--trainer.{name}` on several devices does not go with the norm"
         " of 'encoder_0_norm_1', which takes its statistics over all of them. Leave it"
         " out, or use another norm, such as `--model.norm group`."
-    ) in errors
+    )
 
 
 def free_port():
@@ -174,9 +180,11 @@ def start_two(start):
     return start_two
 
 
-def test_two_machines_equal_one_and_only_the_first_writes(start, start_two, tmp_path):
+def test_two_machines_equal_one_and_only_the_first_writes(
+    costs_of, start_two, tmp_path
+):
     groups = {"model": {"norm": "sync_batch"}, "task": TASK}
-    one = finish(start("one", trainer={**TRAINER, "strategy": "none"}, **groups))
+    one = costs_of("one", trainer={**TRAINER, "strategy": "none"}, **groups)
     trainer = {**TRAINER, "strategy": "multi_worker", "eval_every_steps": 4}
     processes = start_two("two", trainer=trainer, **groups)
     first, second = (finish(process) for process in processes)
@@ -196,7 +204,7 @@ def statistics_of(run_dir):
     return [np.array(each) for each in weights if "/moving_" in each.path]
 
 
-def test_moving_statistics_are_the_mean_of_the_devices(start, start_two, tmp_path):
+def test_moving_statistics_are_the_mean_of_the_devices(costs_of, start_two, tmp_path):
     """The devices see the tiles that one device would see in two smaller steps."""
     momentum = 0.5
     groups = {
@@ -206,7 +214,7 @@ def test_moving_statistics_are_the_mean_of_the_devices(start, start_two, tmp_pat
     for steps in (1, 2):
         trainer = {**TRAINER, "max_steps": steps, "strategy": "none"}
         data = {"batch_size": 2}
-        finish(start(f"one_{steps}", trainer=trainer, data=data, **groups))
+        costs_of(f"one_{steps}", trainer=trainer, data=data, **groups)
     once, twice = (statistics_of(tmp_path / name) for name in ("one_1", "one_2"))
     initial = [0.0, 1.0] * (len(once) // 2)  # Of means and of variances.
     of_second = [
@@ -218,8 +226,7 @@ def test_moving_statistics_are_the_mean_of_the_devices(start, start_two, tmp_pat
     expected = [(a + b) / 2 for a, b in zip(once, of_second, strict=True)]
 
     trainer = {**TRAINER, "max_steps": 1}
-    devices = {"devices": 2, "trainer": {**trainer, "strategy": "mirrored"}}
-    finish(start("devices", **devices, **groups))
+    costs_of("devices", trainer={**trainer, "strategy": "mirrored"}, **groups)
     trainer["strategy"] = "multi_worker"
     for process in start_two("machines", trainer=trainer, **groups):
         finish(process)
@@ -238,24 +245,21 @@ def test_averages_follow_the_weights_of_their_own_device():
     np.testing.assert_allclose(result_of(start_experiment("averages")), [[0.9], [1.8]])
 
 
-def seeds_of(process):
-    """What each device of a process draws from at its end: [layers, devices, 2]."""
-    return np.array(result_of(process)["seeds"])
-
-
-def test_every_device_of_every_machine_draws_for_itself(start, start_two):
+def test_every_device_of_every_machine_draws_for_itself(records_of, start_two):
+    """What each draws from at the end of a run: [layers, devices, 2]."""
     groups = {"model": {"dropout": 0.2, "stochastic_depth": 0.1, "norm": "none"}}
     trainer = {**TRAINER, "max_steps": 2}
-    one = seeds_of(start("one", trainer={**trainer, "strategy": "none"}, **groups))
+    one = records_of("one", trainer={**trainer, "strategy": "none"}, **groups)[-1]
     machines = start_two(
         "two", trainer={**trainer, "strategy": "multi_worker"}, **groups
     )
-    of_all = np.concatenate([seeds_of(machine) for machine in machines], axis=1)
+    seeds = [result_of(machine)["seeds"] for machine in machines]
+    of_all = np.concatenate(seeds, axis=1)
     layers, devices = of_all.shape[:2]
     assert (layers, devices) == (5, 2)
     assert len({tuple(seed) for seed in of_all.reshape(-1, 2)}) == layers * devices
     # The first draws what one device alone draws, so a run may go on on another number.
-    np.testing.assert_array_equal(of_all[:, :1], one)
+    np.testing.assert_array_equal(of_all[:, :1], one["seeds"])
 
 
 def test_no_draw_is_repeated_on_another_device_or_in_another_part():

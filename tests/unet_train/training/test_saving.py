@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 import tensorflow as tf
@@ -11,25 +12,38 @@ from unet_train.callbacks import EarlyStopping
 from unet_train.runs.load import load_model
 
 
+class BegunError(Exception):
+    """A run was prepared, and would go on from this step."""
+
+
+class Stop(Callback):
+    def on_fit_start(self, run):
+        raise BegunError(run.step)
+
+
 @pytest.fixture
 def fit(tmp_path, make_task, make_data):
-    """Goes on to a step; gives that from which it went on, and the callbacks."""
+    """Trains to a step."""
 
     def fit(max_steps, *callbacks):
-        begun = []
-
-        class Begun(Callback):
-            def on_fit_start(self, run):
-                begun.append(run.step)
-
         trainer = Trainer(
-            tmp_path, callbacks=[Begun(), *callbacks], max_steps=max_steps,
-            checkpoint_every_steps=2,
-        )  # fmt: skip
+            tmp_path, callbacks=callbacks, max_steps=max_steps, checkpoint_every_steps=2
+        )
         trainer.fit(make_task(), make_data(), resume=True)
-        return begun[0]
 
     return fit
+
+
+@pytest.fixture
+def begin(fit):
+    """Prepares to go on; the step from which it would."""
+
+    def begin(*callbacks):
+        with pytest.raises(BegunError) as begun:
+            fit(100, *callbacks, Stop())
+        return begun.value.args[0]
+
+    return begin
 
 
 def change_state(run_dir, step, function):
@@ -45,21 +59,28 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_state_of_another_shape_is_damage(fit, tmp_path):
+def test_a_state_of_another_shape_is_damage(fit, begin, tmp_path):
     fit(4)
+    whole = tmp_path / "checkpoints" / "step_00000004"
+    damaged = whole.with_name(f"damaged_{whole.name}")
+    shutil.copytree(whole, tmp_path / "kept")
     wrong = {
         "step": "4", "evaluated_step": 0.5, "seconds": None, "seconds_a_step": True,
         "task": [], "callbacks": "none",
     }  # fmt: skip
     for key, value in wrong.items():
         change_state(tmp_path, 4, lambda state, new={key: value}: state.update(new))
-        assert fit(4) == 2
-        assert (tmp_path / "checkpoints" / "damaged_step_00000004").is_dir()
+        assert begin() == 2
+        assert damaged.is_dir()
+        shutil.copytree(tmp_path / "kept", whole)
+    assert begin() == 4
     change_state(tmp_path, 4, lambda state: state.pop("callbacks"))
-    assert fit(4) == 2
+    assert begin() == 2
+    fit(4)
+    assert whole.is_dir()
 
 
-def test_a_fault_of_the_machine_changes_no_file(fit, tmp_path, monkeypatch):
+def test_a_fault_of_the_machine_changes_no_file(fit, begin, tmp_path, monkeypatch):
     fit(4)
     before = contents(tmp_path)
 
@@ -74,10 +95,12 @@ def test_a_fault_of_the_machine_changes_no_file(fit, tmp_path, monkeypatch):
         fit(6)
     assert contents(tmp_path) == before
     monkeypatch.undo()
-    assert fit(6) == 4
+    assert begin() == 4
 
 
-def test_nothing_is_set_aside_before_all_is_taken_back(fit, tmp_path, monkeypatch):
+def test_nothing_is_set_aside_before_all_is_taken_back(
+    fit, begin, tmp_path, monkeypatch
+):
     fit(6)
     state = tmp_path / "checkpoints" / "step_00000006" / "state.json"
     state.write_text("{")
@@ -93,10 +116,10 @@ def test_nothing_is_set_aside_before_all_is_taken_back(fit, tmp_path, monkeypatc
         fit(8)
     assert contents(tmp_path) == before
     monkeypatch.undo()
-    assert fit(8) == 4
+    assert begin() == 4
 
 
-def test_a_state_that_does_not_fit_the_callback(fit, tmp_path):
+def test_a_state_that_does_not_fit_the_callback(fit, begin, tmp_path):
     name = "unet_train.callbacks.early_stopping.EarlyStopping"
     fit(2, EarlyStopping())
     for state in ({"best": 0.5}, [0.5]):
@@ -108,7 +131,7 @@ def test_a_state_that_does_not_fit_the_callback(fit, tmp_path):
         with pytest.raises(ValueError, match=told):
             fit(4, EarlyStopping())
         assert contents(tmp_path) == before
-    assert fit(4) == 2  # The cure.
+    assert begin() == 2  # The cure.
 
 
 def test_a_state_that_does_not_fit_the_task(fit, tmp_path):

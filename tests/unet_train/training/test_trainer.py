@@ -16,6 +16,8 @@ from unet_train.runs.checkpoint import step_of
 from unet_train.runs.load import load_model, load_trained
 from unet_train.scoring.accumulator import MaskScores
 
+ADAM = {"class_path": "keras.optimizers.Adam"}
+
 
 class Recorder(Callback):
     """Notes every hook and every cost; its state is the number of loops."""
@@ -262,17 +264,15 @@ class Start(Recorder):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("float32", "mixed_bfloat16"),
         ("float32", "mixed_float16"),
-        ("mixed_bfloat16", "float32"),
-        ("mixed_float16", "float32"),
         ("mixed_float16", "mixed_bfloat16"),
+        ("mixed_bfloat16", "float32"),
     ],
 )
 def test_a_run_may_go_on_at_another_precision(fit, make_task, first, second):
     def task():
         keras.utils.set_random_seed(0)
-        return make_task(ema=0.9)
+        return make_task({"norm": "batch"}, ema=0.9, optimizer=ADAM)
 
     options = {"deterministic": True, "checkpoint_every_steps": 3}
     _, unbroken = fit("whole", task=task(), max_steps=5, precision=first, **options)
@@ -306,21 +306,24 @@ def test_loss_scaling_goes_on_where_it_was(fit, tmp_path):
     assert again.state_dict()["step_counter"] == 3
 
 
-@pytest.mark.parametrize("fault", ["cut", "no_tensors", "no_state", "bad_state"])
-def test_damaged_checkpoint_is_named_with_the_cure(fit, tmp_path, fault):
+def test_damaged_checkpoint_is_named_with_the_cure(fit, tmp_path):
     fit("run", max_steps=1)
-    path = tmp_path / "run" / "checkpoints" / "step_00000001"
-    tensors = path / "tensors.data-00000-of-00001"
-    if fault == "cut":
-        tensors.write_bytes(tensors.read_bytes()[:500])
-    elif fault == "no_tensors":
-        (path / "tensors.index").unlink()
-    elif fault == "no_state":
-        (path / "state.json").unlink()
-    else:
-        (path / "state.json").write_text("{")
-    with pytest.raises(ValueError, match=r"step_00000001 is damaged.*Delete this"):
-        fit("run", max_steps=2, resume=True)
+    whole = shutil.move(tmp_path / "run/checkpoints/step_00000001", tmp_path / "whole")
+    for fault in ("cut", "no_tensors", "no_state", "bad_state"):
+        path = tmp_path / "run/checkpoints/step_00000001"
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(whole, path)
+        tensors = path / "tensors.data-00000-of-00001"
+        if fault == "cut":
+            tensors.write_bytes(tensors.read_bytes()[:500])
+        elif fault == "no_tensors":
+            (path / "tensors.index").unlink()
+        elif fault == "no_state":
+            (path / "state.json").unlink()
+        else:
+            (path / "state.json").write_text("{")
+        with pytest.raises(ValueError, match=r"step_00000001 is damaged.*Delete this"):
+            fit("run", max_steps=2, resume=True)
 
 
 def test_fit_again_on_the_same_objects(tmp_path, make_task, make_data):

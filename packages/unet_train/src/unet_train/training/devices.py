@@ -10,6 +10,7 @@ with place.strategy.scope():
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -199,7 +200,7 @@ def _make_strategy(
         return tf.distribute.get_strategy(), Share()
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        strategy = _mirrored(*(device.name for device in devices))
         return strategy, Share(replicas=strategy.num_replicas_in_sync)
     if name == "tpu":
         return _make_tpu_strategy()
@@ -214,6 +215,16 @@ def _make_strategy(
     worker = machines.index((resolver.task_type, resolver.task_id))
     replicas = strategy.num_replicas_in_sync // len(machines)
     return strategy, Share(workers=len(machines), worker=worker, replicas=replicas)
+
+
+@functools.cache
+def _mirrored(*devices: str) -> tf.distribute.MirroredStrategy:
+    """The one strategy of these devices.
+
+    Each would number its exchanges between devices from the same number on, and those
+    of a second run in a process would be taken for those of the first.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _make_tpu_strategy() -> tuple[tf.distribute.Strategy, Share]:
