@@ -152,10 +152,8 @@ def test_scores_of_the_best_model_that_cannot_be_read(run_dir, content):
         load_model(run_dir, "best")
 
 
-def test_an_older_checkpoint_is_used_where_the_newest_is_damaged(
-    run_dir, make_task, make_data
-):
-    task = make_task({"base_filters": 2})
+def test_an_older_checkpoint_is_used_where_the_newest_is_damaged(run_dir, make_data):
+    task = SegmentationTask(build_unet(UNetConfig(depth=1, base_filters=2)))
     Trainer(run_dir, max_steps=3).fit(task, make_data(), resume=True)
     (run_dir / "model.keras").unlink()
     cut(next((run_dir / "checkpoints/step_00000003").glob("tensors.data*")))

@@ -26,9 +26,12 @@ def image_of_places(height, width):
     return np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
 
 
+map_fn = tf.function(tf.map_fn)  # Eagerly each of a thousand calls would take its time.
+
+
 def aims(mask, share, count):
     seeds = tf.stack([tf.range(count), tf.fill([count], 3)], 1)
-    return tf.map_fn(lambda seed: cut.random_aim(mask, share, seed), seeds).numpy()
+    return map_fn(lambda seed: cut.random_aim(mask, share, seed), seeds).numpy()
 
 
 def test_an_aim_is_any_pixel_of_the_foreground():
@@ -95,7 +98,7 @@ def test_it_may_be_anywhere_in_the_window():
         return tf.cast(aim, tf.int32) - tf.cast(tile[MARGIN, MARGIN, :2], tf.int32)
 
     seeds = tf.stack([tf.range(1400), tf.zeros(1400, tf.int32)], 1)
-    found = tf.function(tf.map_fn)(first, seeds).numpy()
+    found = map_fn(first, seeds).numpy()
     for axis in (0, 1):
         counts = np.bincount(found[:, axis], minlength=14)
         assert len(counts) == 14
@@ -112,7 +115,7 @@ def test_an_image_smaller_than_the_window_may_be_anywhere_in_it():
         )
         return labels[WINDOW, WINDOW, 0] == 0
 
-    corners = {tuple(np.argwhere(each)[0]) for each in tf.map_fn(
+    corners = {tuple(np.argwhere(each)[0]) for each in map_fn(
         known, seeds, fn_output_signature=tf.bool
     ).numpy()}  # fmt: skip
     for axis in (0, 1):
