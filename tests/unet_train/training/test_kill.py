@@ -177,7 +177,6 @@ def kill_in(monkeypatch, name, call):
         ),
         # The first best model, at step 6.
         ("unet_train.callbacks.best_models.write_model", 1, {"step_00000004"}),
-        ("unet_train.callbacks.best_models.write_text", 1, {"step_00000004"}),
         # The end: the model, its scores.
         (
             "unet_train.training.trainer.save_aside",
