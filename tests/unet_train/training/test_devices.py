@@ -40,6 +40,8 @@ def costs_in(records):
 
 @pytest.fixture
 def costs_of(records_of):
+    """Trains here, where conftest.py has made two devices of one."""
+    assert len(tf.config.list_logical_devices("CPU")) == 2
     return lambda run_dir, **options: costs_in(records_of(run_dir, **options))
 
 
