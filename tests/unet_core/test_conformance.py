@@ -246,9 +246,7 @@ def test_two_devices_equal_one(light_configs):
     own numbers: these are compared as they are outside of training.
     """
     cases = {}
-    # Other activations and ways up know nothing of devices.
-    for name in ("paper", "same", "group", "sync_batch", "supervised", "encoder"):
-        config = light_configs[name]
+    for name, config in light_configs.items():
         sides, _ = sides_of(config)
         random = config.dropout or config.stochastic_depth
         training = not random and config.norm != "batch"

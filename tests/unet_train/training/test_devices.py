@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from unet_train.options import TrainerOptions
 from unet_train.runs.checkpoint import step_of
+from unet_train.training.devices import configure
 
 # The whole of a step: ignored pixels, clipping, averages, momentum, decay.
 TASK = {"clip_norm": 0.5, "ema": 0.9, "weight_decay": 0.01, "learning_rate": 0.01}
@@ -94,6 +96,14 @@ def test_two_devices_equal_one(costs_of, tmp_path, model, data):
     two = costs_of("two", trainer={**TRAINER, "strategy": "mirrored"}, **groups)
     np.testing.assert_allclose(two, one, rtol=2e-3)
     assert_alike(*map(weights_of, (tmp_path / "one", tmp_path / "two")), 2e-3)
+
+
+def test_a_second_run_in_a_process_has_the_strategy_of_the_first():
+    """Another one would number its exchanges as the first did its own."""
+    options = TrainerOptions(max_steps=1, strategy="mirrored")
+    first, second = (configure(options).strategy for _ in range(2))
+    assert first.num_replicas_in_sync == 2
+    assert first is second
 
 
 def test_two_devices_in_float16_resume_to_the_bit(start, costs_of, tmp_path):
