@@ -12,7 +12,8 @@ from unet_train.scoring.accumulator import Monitor
 
 
 def test_classes_are_learnt_and_told_apart(tmp_path, make_task, make_shapes):
-    task = make_task({"classes": 4, "base_filters": 8}, learning_rate=0.02)
+    model = {"classes": 4, "base_filters": 8, "norm": "batch"}
+    task = make_task(model, optimizer="adam", learning_rate=0.02)
     callbacks = [BestModels(monitor="iou/bar"), EarlyStopping(monitor="iou/disc")]
     data = make_shapes(tile_size=46, batch_size=4, mirror=False, foreground_share=0.5)
     trainer = Trainer(

@@ -160,7 +160,7 @@ def test_steps_per_loop_changes_nothing_else(fit, make_task):
 
 
 def test_learns(fit, make_task, make_data):
-    task = make_task(learning_rate=1e-2)
+    task = make_task({"norm": "batch"}, optimizer=ADAM, learning_rate=1e-2)
     _, recorder = fit("run", task=task, max_steps=60, steps_per_loop=20)
     assert np.mean(recorder.costs[-10:]) < 0.5 * np.mean(recorder.costs[:5])
 
