@@ -61,7 +61,7 @@ def test_a_round_ends_where_there_is_something_to_do():
         ends.append(step)
     assert ends == [10, 20, 25, 35, 40, 50, 60, 70, 75, 80, 90, 95]
     assert [s for s in ends if made.eval_is_due(at(s))] == [25, 50, 75]
-    assert [s for s in ends if made.checkpoint_is_due(s)] == [40, 80]
+    assert [s for s in ends if made.checkpoint_is_due(at(s))] == [40, 80]
 
 
 def test_nothing_is_due_twice_nor_at_the_start():
@@ -70,3 +70,11 @@ def test_nothing_is_due_twice_nor_at_the_start():
     assert made.eval_is_due(at(5))
     assert not made.eval_is_due(at(5, evaluated_step=5))
     assert not agenda().eval_is_due(at(5))
+
+
+def test_nothing_is_due_at_the_end():
+    made = agenda(max_steps=10, eval_every_steps=5, checkpoint_every_steps=5)
+    assert made.eval_is_due(at(5))
+    assert made.checkpoint_is_due(at(5))
+    assert not made.eval_is_due(at(10))
+    assert not made.checkpoint_is_due(at(10))

@@ -3,12 +3,16 @@
 import errno
 import json
 import shutil
+import threading
+import time
 
 import pytest
 import tensorflow as tf
 
 from unet_train import Callback, Trainer
 from unet_train.callbacks import EarlyStopping
+from unet_train.runs import checkpoint
+from unet_train.runs.checkpoint import Checkpoints
 from unet_train.runs.load import load_model
 
 
@@ -27,8 +31,9 @@ def fit(tmp_path, make_task, make_data):
 
     def fit(max_steps, *callbacks):
         trainer = Trainer(
-            tmp_path, callbacks=callbacks, max_steps=max_steps, checkpoint_every_steps=2
-        )
+            tmp_path, callbacks=callbacks, max_steps=max_steps,
+            checkpoint_every_steps=2, steps_per_loop=1,
+        )  # fmt: skip
         trainer.fit(make_task(), make_data(), resume=True)
 
     return fit
@@ -144,3 +149,110 @@ def test_a_state_that_does_not_fit_the_task(fit, tmp_path):
     (tmp_path / "model.keras").unlink()
     with pytest.raises(ValueError, match="step 2 in .* does not tell the threshold"):
         load_model(tmp_path)
+
+
+class Rounds(Callback):
+    """Tells at which step is trained, and of which checkpoints it was told when."""
+
+    def __init__(self, fails_at=None):
+        self.fails_at = fails_at
+        self.step, self.saved, self.has_come = 0, [], threading.Condition()
+
+    def on_loop_end(self, run, logs):
+        if run.step == self.fails_at:
+            raise BegunError(run.step)
+        self.go_on_to(run.step)
+
+    def on_exception(self, run, error):
+        self.go_on_to(100)
+
+    def go_on_to(self, step):
+        with self.has_come:
+            self.step = step
+            self.has_come.notify_all()
+
+    def on_checkpoint(self, run, path):
+        self.saved.append((path.name, run.step))
+
+    def wait_for(self, step):
+        with self.has_come:
+            return self.has_come.wait_for(lambda: self.step >= step, timeout=60)
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Has the first checkpoint get to the disk when training is at some step."""
+
+    def slow_disk(rounds, step, error=None):
+        honest, was_waited = checkpoint._sync, []
+
+        def sync(path):
+            if not was_waited:
+                was_waited.append(rounds.wait_for(step))
+                time.sleep(0.2)
+                if error is not None:
+                    raise error
+            honest(path)
+
+        monkeypatch.setattr(checkpoint, "_sync", sync)
+        return was_waited
+
+    return slow_disk
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    fit, tmp_path, make_task, make_data, slow_disk
+):
+    rounds = Rounds()
+    was_waited = slow_disk(rounds, 5)
+    trainer = Trainer(
+        tmp_path, callbacks=[rounds], max_steps=7, checkpoint_every_steps=4,
+        steps_per_loop=1, keep_checkpoints=2,
+    )  # fmt: skip
+    task = make_task()
+    trainer.fit(task, make_data())
+    assert was_waited == [True]
+    (first, at), last = rounds.saved
+    assert first == "step_00000004"
+    assert at >= 5
+    assert last == ("step_00000007", 7)
+    # What is in it is of its step, whatever was trained meanwhile.
+    variables = task.tracked()
+    (tmp_path / "checkpoints" / "step_00000007").rename(tmp_path / "last")
+    state = Checkpoints(tmp_path / "checkpoints", keep=1).restore_newest(variables)
+    assert state["step"] == 4
+    assert int(task.optimizer.iterations) == 4
+
+
+def test_one_checkpoint_waits_for_the_one_before(fit, tmp_path, slow_disk):
+    """At step 4 the one of step 2, which a hook lets go, is not there yet."""
+    rounds = Rounds()
+    slow_disk(rounds, 4)
+    fit(6, rounds)
+    assert [name for name, _ in rounds.saved] == [
+        "step_00000002", "step_00000004", "step_00000006",
+    ]  # fmt: skip
+    assert dict(rounds.saved)["step_00000002"] > 2
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [name for name, _ in rounds.saved]
+
+
+def test_a_disk_that_fails_later_costs_only_this_checkpoint(
+    fit, tmp_path, slow_disk, caplog
+):
+    rounds = Rounds()
+    slow_disk(rounds, 3, OSError(errno.ENOSPC, "No space left on device"))
+    fit(6, rounds)
+    assert "step_00000002 cannot be written: No space left" in caplog.text
+    assert "Training goes on without it." in caplog.text
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step_00000004", "step_00000006"]
+
+
+def test_a_run_that_ends_by_an_error_has_its_checkpoint(fit, tmp_path, slow_disk):
+    rounds = Rounds(fails_at=4)
+    slow_disk(rounds, 100)
+    with pytest.raises(BegunError):
+        fit(6, rounds)
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    assert path.name == "step_00000002"

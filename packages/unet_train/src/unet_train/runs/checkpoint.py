@@ -7,13 +7,14 @@ state = checkpoints.restore_newest({"model": model, "optimizer": optimizer})
 ```
 
 Each is a folder `step_00001000` with TensorFlow's own tensor files and `state.json`. It
-is written under another name and renamed when everything is on the disk. A checksum in
-`state.json` is of all else in it and of the index, where TensorFlow keeps those of the
-tensors.
+is written under another name and renamed when everything is on the disk, for which
+training need not wait (`begin`). A checksum in `state.json` is of all else in it and of
+the index, where TensorFlow keeps those of the tensors.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -60,6 +61,8 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, keep: int) -> None:
         self.directory = directory
         self.keep = keep
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._begun: list[concurrent.futures.Future[pathlib.Path]] = []
 
     def all(self) -> list[pathlib.Path]:
         """Complete checkpoints, oldest first."""
@@ -92,34 +95,51 @@ class Checkpoints:
           OSError: It cannot be written, such as on a full disk; nothing is left of it,
             and the others are as they were.
         """
+        return self.begin(step, objects, state).result()
+
+    def begin(
+        self, step: int, objects: dict[str, Any], state: dict[str, Any]
+    ) -> concurrent.futures.Future[pathlib.Path]:
+        """Writes a checkpoint, and has a thread see to it that it gets to the disk.
+
+        Objects and state may change when this returns. It waits for the checkpoint that
+        was begun before.
+
+        Takes what `save` takes, and raises what it raises, as does the future's
+        `result`, which is the checkpoint's folder.
+        """
+        self.wait()
         final = self.directory / f"step_{step:08d}"
         if final.exists():
-            return final
+            return self._thread.submit(lambda: final)
         # What a kill left half written, or half removed, takes room only.
         for leftover in self.directory.glob(".step_*"):
             shutil.rmtree(leftover, ignore_errors=True)
         partial = self.directory / f".{final.name}.partial"
-        try:
+        with _whole_or_gone(partial, final):
             partial.mkdir(parents=True)
             tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
             state = {"format": FORMAT, **state}
             sealed = {"checksum": _checksum(state, partial), **state}
             text = json.dumps(sealed, indent=1)
             (partial / "state.json").write_text(text + "\n", encoding="utf-8")
+        self._begun = [self._thread.submit(self._complete, partial, final)]
+        return self._begun[0]
+
+    def _complete(self, partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
+        with _whole_or_gone(partial, final):
             for path in (*partial.iterdir(), partial):
                 _sync(path)
             partial.rename(final)
             _sync(self.directory)
-        except (OSError, tf.errors.OpError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise OSError(
-                f"The checkpoint {final} cannot be written: {_reason(error)}. Make"
-                " room, or correct the rights of the folder."
-            ) from error
         for old in self.all()[: -self.keep]:
             # Under another name first: half a checkpoint must not look like one.
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old")))
         return final
+
+    def wait(self) -> None:
+        """Until the checkpoint that was begun is complete, or failed."""
+        concurrent.futures.wait(self._begun)
 
     def restore_newest(
         self,
@@ -197,6 +217,19 @@ class Checkpoints:
                 ) from error
         status.expect_partial()
         return state
+
+
+@contextlib.contextmanager
+def _whole_or_gone(partial: pathlib.Path, final: pathlib.Path) -> Iterator[None]:
+    """Leaves nothing of a checkpoint that cannot be written."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"The checkpoint {final} cannot be written: {_reason(error)}. Make"
+            " room, or correct the rights of the folder."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -52,7 +52,12 @@ class Callback:
         """
 
     def on_checkpoint(self, run: Run, path: pathlib.Path) -> None:
-        """After a checkpoint was written."""
+        """After a checkpoint was completed, for which training does not wait.
+
+        Args:
+          run: The state now; some steps may have been done since.
+          path: The checkpoint's folder, whose name ends with its step.
+        """
 
     def on_exception(self, run: Run, error: BaseException) -> None:
         """When training stops by an error or an interrupt, before it is raised."""

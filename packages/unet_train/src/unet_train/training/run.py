@@ -145,11 +145,11 @@ class Agenda:
 
     def eval_is_due(self, run: Run) -> bool:
         """Whether to validate at this step, and it was not done yet."""
-        return run.evaluated_step != run.step and _is_due(run.step, self.eval_every)
+        return run.evaluated_step != run.step and self._is_due(run, self.eval_every)
 
-    def checkpoint_is_due(self, step: int) -> bool:
+    def checkpoint_is_due(self, run: Run) -> bool:
         """Whether to save at this step."""
-        return _is_due(step, self.checkpoint_every)
+        return self._is_due(run, self.checkpoint_every)
 
     def steps(self, run: Run) -> int:
         """How many steps to run before Python has something to do."""
@@ -159,9 +159,11 @@ class Agenda:
                 limits.append(every - run.step % every)
         return int(min(limits))
 
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step > 0 and step % every == 0
+    def _is_due(self, run: Run, every: int | None) -> bool:
+        # The end has a validation and a checkpoint of its own.
+        if every is None or run.step == 0 or self.is_over(run):
+            return False
+        return run.step % every == 0
 
 
 def require_finite_losses(

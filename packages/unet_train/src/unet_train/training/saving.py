@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +20,7 @@ from unet_train.training.devices import Place
 from unet_train.training.run import Run, require_finite_weights
 
 _LOG = logging.getLogger("unet_train")
+_WITHOUT_IT = "%s Training goes on without it."
 
 _STATE = {
     "step": int, "evaluated_step": int, "seconds": float, "seconds_a_step": float,
@@ -48,6 +51,7 @@ class Saver:
         self._checkpoints = Checkpoints(run_dir / CHECKPOINTS, keep=keep)
         self._callbacks = _named(callbacks)
         self._place = place
+        self._begun: collections.deque[Future[pathlib.Path]] = collections.deque()
 
     def refuse_to_overwrite(self, *, resume: bool) -> None:
         """Has nobody train over what lies in the run folder.
@@ -76,16 +80,43 @@ class Saver:
         """Takes note of what cannot be written at the end."""
         return Unwritten(self._run_dir, self._checkpoints)
 
-    def save(self, run: Run, *, or_fail: bool = False) -> pathlib.Path | None:
-        """Writes a checkpoint. Without one a run goes on, unless it is the last.
-
-        Returns:
-          Its folder; None on machines that do not write, or where it failed.
+    def begin(self, run: Run) -> None:
+        """Writes a checkpoint that a thread completes. Without it a run goes on.
 
         Raises:
           FloatingPointError: A weight is no number.
-          OSError: It cannot be written, if the caller wants to know.
         """
+        try:
+            self._write(run)
+        except OSError as error:
+            _LOG.warning(_WITHOUT_IT, error)
+
+    def save(self, run: Run) -> None:
+        """Writes a checkpoint that is complete when this returns.
+
+        Raises:
+          FloatingPointError: A weight is no number.
+          OSError: It cannot be written.
+        """
+        self._write(run)
+        if self._begun:
+            self._begun[-1].result()
+
+    def completed(self) -> Iterator[pathlib.Path]:
+        """The folders of the checkpoints that were completed since this was asked."""
+        while self._begun and self._begun[0].done():
+            try:
+                yield self._begun.popleft().result()
+            except OSError as error:
+                _LOG.warning(_WITHOUT_IT, error)
+
+    def close(self) -> None:
+        """Waits for a checkpoint that was begun."""
+        self._checkpoints.wait()
+        for _ in self.completed():
+            """Who would be told is gone."""
+
+    def _write(self, run: Run) -> None:
         require_finite_weights(run)
         state = {
             "step": run.step,
@@ -99,18 +130,12 @@ class Saver:
             },
         }
         tracked = run.task.tracked()
-        if not self._place.is_chief:
-            # Saving reads every device, so all machines take part, and one keeps it.
-            with tempfile.TemporaryDirectory() as elsewhere:
-                tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
-            return None
-        try:
-            return self._checkpoints.save(run.step, tracked, state)
-        except OSError as error:
-            if or_fail:
-                raise
-            _LOG.warning("%s Training goes on without it.", error)
-            return None
+        if self._place.is_chief:
+            self._begun.append(self._checkpoints.begin(run.step, tracked, state))
+            return
+        # Saving reads every device, so all machines take part, and one keeps it.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
 
     def restore(self, run: Run) -> None:
         """Goes on from the newest checkpoint that is not damaged, if there is one.

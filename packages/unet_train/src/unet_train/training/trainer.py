@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,7 @@ class Trainer:
         task.check_tile_size(data.options.tile_size)
         task.name_classes(data.options.class_names)
         run = self._start(task, data, init_from, config)
-        with StopOnSignal() as stop, self.scope():
+        with StopOnSignal() as stop, self.scope(), closing(self._saver):
             try:
                 self._call("on_fit_start", run)
                 self._train(run, stop)
@@ -170,7 +170,7 @@ class Trainer:
             jit_compile=self._compiles and not self._place.is_spread,
         )
         batches = self._place.iterate(run.batches)
-        if agenda.eval_is_due(run) and not agenda.is_over(run):
+        if agenda.eval_is_due(run):
             self._validate(run, timer, stop)  # The run was stopped just before it.
         self._agree(run, timer, stop)
         while not agenda.is_over(run):
@@ -182,18 +182,17 @@ class Trainer:
             run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
             require_finite_losses(logs["loss"], run, run.ids_of_batch)
             self._call("on_loop_end", run, logs)
-            # The end has a validation and a checkpoint of its own, and who takes a
-            # machine away does not wait for a validation.
-            is_last = agenda.is_over(run)
-            if agenda.eval_is_due(run) and not is_last and stop.received is None:
+            # Who takes a machine away does not wait for a validation.
+            if agenda.eval_is_due(run) and stop.received is None:
                 self._validate(run, timer, stop)
             if self._agree(run, timer, stop):
-                self._tell_saved(run, self._saver.save(run, or_fail=True))
+                self._saver.save(run)
+                self._tell_saved(run)
                 raise Interrupted(run.step, stop.received)
-            if agenda.checkpoint_is_due(run.step) and not agenda.is_over(run):
-                path = self._saver.save(run)
+            self._tell_saved(run)
+            if agenda.checkpoint_is_due(run):
+                self._saver.begin(run)
                 self._agree(run, timer, stop)
-                self._tell_saved(run, path)
 
     def _run_steps(
         self, train_loop: Any, batches: Any, steps: int
@@ -286,7 +285,8 @@ class Trainer:
             if self._place.is_chief:
                 aside = save_aside(model, run.predictor.model)
         with unwritten.noting("the last checkpoint"):
-            self._tell_saved(run, self._saver.save(run, or_fail=True))
+            self._saver.save(run)
+        self._tell_saved(run)
         if aside is not None:
             aside.replace(model)
         scored = validation.score(limit, compare_on=self.options.limit_eval)
@@ -319,8 +319,8 @@ class Trainer:
         alone = self._place.share.workers == 1
         return Validation(run, breaks_off=lambda: alone and stop.received is not None)
 
-    def _tell_saved(self, run: Run, path: pathlib.Path | None) -> None:
-        if path is not None:
+    def _tell_saved(self, run: Run) -> None:
+        for path in self._saver.completed():
             self._call("on_checkpoint", run, path)
 
     def _call(self, hook: str, run: Run, *arguments: Any) -> None:
