@@ -420,6 +420,20 @@ def test_folders_of_labels_and_photos_in_those_that_tell_the_split(names, tmp_pa
     assert [*found["a.jpg"][0]] == ["dog"]
 
 
+def test_a_photo_of_a_train_is_on_no_side_by_its_name(tmp_path):
+    """labelme writes a file for each photo, with the photo's name."""
+    for folder, name in (("train", "a"), ("valid", "train_b")):
+        save(tmp_path / folder / f"{name}.jpg")
+        content = {
+            "imagePath": f"{name}.jpg", "imageWidth": WIDTH, "imageHeight": HEIGHT,
+            "shapes": [{"label": "cat", "points": points(TRIANGLE)}],
+        }  # fmt: skip
+        write_json(tmp_path / folder / f"{name}.json", content)
+    import_photos([tmp_path], [tmp_path], tmp_path / "mine")
+    splits = {name: split for name, (_, split) in read(tmp_path / "mine").items()}
+    assert splits == {"a.jpg": "train2017", "train_b.jpg": "val2017"}
+
+
 @pytest.mark.parametrize("text", ["nc: 1", "names: {1: cat}", "- cat", "names: ["])
 def test_a_data_yaml_that_names_nothing(text, photos, tmp_path):
     (folder,) = as_ultralytics(tmp_path / "labels")

@@ -118,7 +118,8 @@ def _labelme(
         else:
             left[f"labelme shapes of type {kind!r}"] += 1
     name = content["imagePath"].replace("\\", "/")
-    return Labels(path, name, shapes, size, split=split_of(path))
+    split = split_of(path, by_stem=True)
+    return Labels(path, name, shapes, size, split=split)
 
 
 def _labelme_mask(
