@@ -12,26 +12,17 @@ import yaml
 
 from unet_core import UNetConfig, build_unet
 from unet_train import Callback, SegmentationTask, Trainer
-from unet_train.data.share import Share
+from unet_train.data.share import ALL, Share
+from unet_train.doctor import Scope, examine
 from unet_train.options import TrainerOptions
 from unet_train.training import trainer, xla
-from unet_train.training.devices import Place
 from unet_train.training.xla import explain_uncompiled, is_compiled
 
 
-class Several:
-    num_replicas_in_sync = 2
-
-
-def place(*, is_cpu=False, strategy=None):
-    strategy = strategy or tf.distribute.get_strategy()
-    return Place(strategy, Share(), is_cpu, "Training on a GPU")
-
-
-def settled(model=None, where=None, **options):
+def settled(model=None, *, on_cpu=False, share=ALL, **options):
     model = model or build_unet(UNetConfig(depth=1, base_filters=2))
     options = TrainerOptions(max_steps=1, **options)
-    return is_compiled(options, model, place=where or place())
+    return is_compiled(options, model, on_cpu=on_cpu, share=share)
 
 
 def uncompilable():
@@ -44,14 +35,15 @@ def uncompilable():
     ("arguments", "compiles"),
     [
         ({}, True),
-        ({"where": place(is_cpu=True)}, False),
-        ({"where": place(strategy=Several())}, False),
+        ({"on_cpu": True}, False),
+        ({"share": Share(replicas=2)}, False),
+        ({"share": Share(workers=2)}, False),
         ({"deterministic": True}, False),
         ({"model": uncompilable()}, False),
         ({"model": keras.Sequential([uncompilable()])}, False),
         ({"jit_compile": False}, False),
-        ({"jit_compile": True, "where": place(is_cpu=True)}, True),
-        ({"jit_compile": True, "where": place(strategy=Several())}, True),
+        ({"jit_compile": True, "on_cpu": True}, True),
+        ({"jit_compile": True, "share": Share(replicas=2)}, True),
     ],
 )
 def test_on_one_gpu_unless_something_speaks_against_it(arguments, compiles):
@@ -109,14 +101,23 @@ def test_what_xla_cannot_compile_is_said_with_the_cure(
     module.InPython = InPython
     monkeypatch.setitem(sys.modules, "losses_of_mine", module)
 
-    def fit(**options):
+    def task():
         network = build_unet(UNetConfig(depth=1, base_filters=2))
-        task = SegmentationTask(network, loss="losses_of_mine.InPython")
-        Trainer(tmp_path / str(options), max_steps=1, **options).fit(task, make_data())
+        return SegmentationTask(network, loss="losses_of_mine.InPython")
 
-    fit()
-    with pytest.raises(ValueError, match="cannot compile .* --trainer.jit_compile fal"):
-        fit(jit_compile=True)
+    def fit(**options):
+        trainer = Trainer(tmp_path / str(options), max_steps=1, **options)
+        trainer.fit(task(), make_data())
+
+    def ask_the_doctor(**options):
+        options = TrainerOptions(max_steps=1, **options)
+        examine(task(), make_data(), options, Scope(images=2, steps=2))
+
+    for use in (fit, ask_the_doctor):
+        use()
+        cure = "cannot compile .* --trainer.jit_compile fal"
+        with pytest.raises(ValueError, match=cure):
+            use(jit_compile=True)
 
 
 def test_other_errors_stay_as_they_are():

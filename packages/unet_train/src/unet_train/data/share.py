@@ -27,6 +27,11 @@ class Share:
     worker: int = 0
     replicas: int = 1
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether there are several devices."""
+        return self.workers * self.replicas > 1
+
     def of_batch(self, batch_size: int) -> tuple[int, int]:
         """First place in the batch, and the one after the last.
 

@@ -62,6 +62,7 @@ from unet_train.runs.load import Weights
 from unet_train.task.layers import speed_up
 from unet_train.task.segmentation import SegmentationTask
 from unet_train.training.precision import choose_precision, processor_flags
+from unet_train.training.xla import is_compiled
 
 # Training tiles on which a network is looked at.
 _TILES = 32
@@ -159,7 +160,8 @@ def examine(
 
     Raises:
       ValueError: The network cannot take such tiles, the batch does not go round the
-        devices or into its parts, or there is no such split.
+        devices or into its parts, there is no such split, or XLA cannot compile the
+        steps.
     """
     visit = _Visit(task, data, trainer, scope or Scope(), tell)
     findings = tuple(visit.findings())
@@ -250,6 +252,9 @@ class _Visit:
             seed=trainer.seed,
             minutes=self.scope.minutes,
             share=self.share,
+            jit_compile=is_compiled(
+                trainer, task.model, on_cpu=self.on_cpu, share=self.share
+            ),
             tell=self.tell,
         )
         # Of a softmax all logits may be above 0.

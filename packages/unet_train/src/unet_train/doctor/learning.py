@@ -22,6 +22,7 @@ from unet_train.doctor.pace import Pace, Tell
 from unet_train.doctor.words import duration
 from unet_train.scoring.confusion import iou_of_logits
 from unet_train.task.optimizer import WarmUp
+from unet_train.training.xla import explain_uncompiled
 
 if TYPE_CHECKING:
     from unet_train.data.source import SegmentationData
@@ -71,6 +72,7 @@ def overfit_one_batch(
     seed: int,
     minutes: float = np.inf,
     share: Share = ALL,
+    jit_compile: bool = False,
     tell: Tell = lambda line: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Overfit:
@@ -85,8 +87,12 @@ def overfit_one_batch(
       seed: Of order, crops and augmentation.
       minutes: It ends with the first step that takes it beyond.
       share: Of a run on several devices; the piece of one of them is learned.
+      jit_compile: Whether steps are compiled with XLA, as those of a run.
       tell: Takes a line now and then: the step, the loss, the time left.
       clock: Gives seconds.
+
+    Raises:
+      ValueError: XLA cannot compile the steps.
     """
     task.check_tile_size(data.options.tile_size)
     options = task.options
@@ -96,7 +102,7 @@ def overfit_one_batch(
     task.optimizer.learning_rate = task.schedule
     task.build_optimizer()
     batch, foreground = _choose_batch(task, data, seed, share)
-    step = tf.function(task.train_step)
+    step = tf.function(task.train_step, jit_compile=jit_compile or None)
     first = _logits(task, batch)
     losses: list[float] = []
     ious = [_iou(first, batch)]
@@ -107,7 +113,10 @@ def overfit_one_batch(
     for number in range(1, steps + 1):
         before = [tf.identity(weight.value) for weight in task.model.weights]
         start = clock()
-        log = {name: float(value) for name, value in step(batch).items()}
+        try:
+            log = {name: float(value) for name, value in step(batch).items()}
+        except tf.errors.OpError as error:
+            raise explain_uncompiled(error) from error
         seconds.append(clock() - start)
         losses.append(log["loss"])
         if not np.isfinite(log["loss"]) or _has_bad_gradient(task, log):

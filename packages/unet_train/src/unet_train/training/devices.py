@@ -47,7 +47,7 @@ class Place:
     @property
     def is_spread(self) -> bool:
         """Whether there are several devices, which must exchange what they compute."""
-        return self.strategy.num_replicas_in_sync > 1
+        return self.share.is_spread
 
     def check_norms(self, model: keras.Model, options: TrainerOptions) -> None:
         """Refuses norms over all devices within what is compiled, or within a loop.

@@ -220,24 +220,25 @@ class Trainer:
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
-        self._compiles = is_compiled(self.options, task.model, place=self._place)
-        data.check()
-        self._place.share.check_batch(
-            data.options.batch_size, parts=self.options.accumulate
+        place = self._place
+        self._compiles = is_compiled(
+            self.options, task.model, on_cpu=place.is_cpu, share=place.share
         )
-        self._place.check_norms(task.model, self.options)
+        data.check()
+        place.share.check_batch(data.options.batch_size, parts=self.options.accumulate)
+        place.check_norms(task.model, self.options)
         # Both before the precision of training is set.
         architecture = task.model.to_json()
         predictor = task.make_predictor(image_size=data.options.prediction_size)
         task.accumulate = self.options.accumulate
-        task.compiles_gradients = self._compiles and self._place.is_spread
+        task.compiles_gradients = self._compiles and place.is_spread
         with self.scope():
             choice = settle_precision(
-                self.options, task, data, place=self._place, run_dir=self.run_dir
+                self.options, task, data, place=place, run_dir=self.run_dir
             )
             task.build_optimizer()
         self.options = dataclasses.replace(self.options, precision=choice.precision)
-        speed_up(task.model, on_cpu=self._place.is_cpu)
+        speed_up(task.model, on_cpu=place.is_cpu)
         run = Run(
             directory=self.run_dir,
             task=task,
@@ -246,7 +247,7 @@ class Trainer:
             options=self.options,
             batch_size=data.options.batch_size,
             steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
-            place=f"{self._place.description}, {choice}" + ", XLA" * self._compiles,
+            place=f"{place.description}, {choice}" + ", XLA" * self._compiles,
         )
         with self.scope():
             if not self._saver.is_new:
@@ -255,20 +256,15 @@ class Trainer:
                 run.origin = str(start_from(task, init_from))
             origin = {} if init_from is None else {"init_from": os.fspath(init_from)}
             self._saver.restore(run)
-            self._place.require_same_step(run.step)
+            place.require_same_step(run.step)
             draw_apart(task.tracked().get("seeds", []))
-        if not self._place.is_chief:
+        if not place.is_chief:
             return run
         # Only now, when nothing can be refused any more, may a file be replaced.
         self.run_dir.mkdir(parents=True, exist_ok=True)
         write_text(self.run_dir / ARCHITECTURE, architecture)
-        write_config(
-            self.run_dir,
-            {**(config or {}), **origin},
-            data=data.options,
-            task=task.options,
-            trainer=self.options,
-        )
+        options = {"data": data.options, "task": task.options, "trainer": self.options}
+        write_config(self.run_dir, {**(config or {}), **origin}, **options)
         return run
 
     def _finish(self, run: Run, stop: StopOnSignal) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Whether a step is compiled with XLA: as asked, or where that is known to gain.
 
 ```python
-is_compiled(TrainerOptions(max_steps=100), task.model, place=place)  # True or False
+is_compiled(TrainerOptions(max_steps=100), task.model, on_cpu=True)  # False
 ```
 """
 
@@ -13,14 +13,16 @@ import re
 import keras
 import tensorflow as tf
 
+from unet_train.data.share import ALL, Share
 from unet_train.options import TrainerOptions
-from unet_train.training.devices import Place
 
 _LOG = logging.getLogger("unet_train")
 _UNCOMPILED = "tf2xla conversion failed|Detected unsupported operations"
 
 
-def is_compiled(options: TrainerOptions, model: keras.Model, *, place: Place) -> bool:
+def is_compiled(
+    options: TrainerOptions, model: keras.Model, *, on_cpu: bool, share: Share = ALL
+) -> bool:
     """Whether a run's steps are: as asked, and for "auto" by the rule of `model.fit`.
 
     That is yes on one GPU if every layer can be compiled, and no on processors, on
@@ -31,11 +33,12 @@ def is_compiled(options: TrainerOptions, model: keras.Model, *, place: Place) ->
     Args:
       options: What was asked for.
       model: What is trained.
-      place: Where.
+      on_cpu: Whether on a processor.
+      share: How a batch goes round the devices.
     """
     if options.jit_compile != "auto":
         return options.compiles
-    gains = not (place.is_cpu or place.is_spread or options.deterministic)
+    gains = not (on_cpu or share.is_spread or options.deterministic)
     # Those within nested models and layers too, as Keras asks them.
     gains = gains and all(layer.supports_jit for layer in model._flatten_layers())
     return gains and _works()
