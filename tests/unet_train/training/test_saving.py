@@ -249,6 +249,20 @@ def test_a_disk_that_fails_later_costs_only_this_checkpoint(
     assert names == ["step_00000004", "step_00000006"]
 
 
+def test_a_disk_that_fails_at_the_last_checkpoint(fit, monkeypatch, caplog):
+    honest = checkpoint._sync
+
+    def sync(path):
+        if "step_00000004" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(path)
+
+    monkeypatch.setattr(checkpoint, "_sync", sync)
+    with pytest.raises(OSError, match="lacks the last checkpoint.*No space left"):
+        fit(4)
+    assert "Training goes on" not in caplog.text
+
+
 def test_a_run_that_ends_by_an_error_has_its_checkpoint(fit, tmp_path, slow_disk):
     rounds = Rounds(fails_at=4)
     slow_disk(rounds, 100)

@@ -100,7 +100,9 @@ class Saver:
         """
         self._write(run)
         if self._begun:
-            self._begun[-1].result()
+            last = self._begun.pop()
+            last.result()
+            self._begun.append(last)
 
     def completed(self) -> Iterator[pathlib.Path]:
         """The folders of the checkpoints that were completed since this was asked."""
