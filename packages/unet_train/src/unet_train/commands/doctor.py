@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from unet_train.commands.shared import (
     training_parser,
 )
 from unet_train.options import TrainerOptions
+from unet_train.runs.folder import local
 
 if TYPE_CHECKING:
     from unet_train.doctor import Finding
@@ -82,7 +83,7 @@ def run(options: jsonargparse.Namespace) -> int:
         **{name: options[name] for name in ("weights", "threshold")},
         **{name: options[name] for name in ("images", "steps", "minutes")},
     )
-    output = options.output or pathlib.Path(run_dir or ".") / "doctor"
+    output = local(options.output or os.path.join(run_dir or ".", "doctor"))
     check_folder(output)
     trainer = TrainerOptions(**options.trainer.as_dict())
     settle(trainer)

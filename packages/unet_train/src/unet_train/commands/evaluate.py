@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,7 @@ def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
     from unet_train.data.source import SegmentationData
     from unet_train.inference.predictor import Predictor, require_no_threshold
-    from unet_train.runs.folder import CONFIG, METRICS, folder_of, read_config
+    from unet_train.runs.folder import CONFIG, METRICS, folder_of, local, read_config
     from unet_train.runs.load import load_trained
     from unet_train.scoring import report
     from unet_train.training.devices import let_gpus_grow
@@ -90,7 +89,7 @@ def run(options: jsonargparse.Namespace) -> int:
     )
     split = options.split or data.eval_split
     default = folder_of(run_dir) / report.FOLDER
-    folder = pathlib.Path(options.output or default)
+    folder = local(options.output or default)
     if (folder / CONFIG).exists():
         raise ValueError(
             f"--output {folder} is the folder of a run, whose {METRICS} would be lost."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +14,7 @@ from unet_train.commands.shared import (
     require_folder,
     run_of,
 )
+from unet_train.runs.folder import local
 
 if TYPE_CHECKING:
     from unet_train.inference.coco_format import CocoWriter
@@ -88,7 +88,7 @@ def run(options: jsonargparse.Namespace) -> int:
     from unet_train.training.devices import let_gpus_grow
 
     let_gpus_grow()
-    folder = pathlib.Path(options.output)
+    folder = local(options.output)
     if not options.pictures and not options.coco:
         raise ValueError(
             f"Nothing is to be written. Give --pictures some of {get_args(Picture)}, or"

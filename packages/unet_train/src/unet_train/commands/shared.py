@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +11,7 @@ import jsonargparse
 
 from unet_core import UNetConfig
 from unet_train.options import DataOptions, Part, TaskOptions, TrainerOptions
+from unet_train.runs.folder import local
 
 if TYPE_CHECKING:
     import keras
@@ -158,9 +158,10 @@ def require_folder(option: str, path: str | os.PathLike[str]) -> None:
       path: Of the folder, which may be made later with those above it.
 
     Raises:
-      ValueError: It is a file, or lies below one, or may not be written to.
+      ValueError: It is a file, or lies below one, may not be written to, or is an
+        address.
     """
-    nearest = pathlib.Path(path)
+    nearest = local(path)
     while not os.path.exists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():

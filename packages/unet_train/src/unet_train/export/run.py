@@ -88,7 +88,7 @@ def export(
         folder is not empty, a photo cannot be read, or a form does not agree with the
         predictor.
     """
-    output = pathlib.Path(os.path.abspath(output))
+    output = pathlib.Path(os.path.abspath(run_folder.local(output)))
     check_installed(formats)
     kinds = {name: TABLE[name] for name in formats}
     _check_empty(output)

@@ -67,9 +67,24 @@ def write_config(
     write_text(run_dir / CONFIG, text)
 
 
+def local(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path of the file system.
+
+    Raises:
+      ValueError: It is an address. As a path it would be a folder named `gs:`.
+    """
+    if "://" in os.fspath(path):
+        raise ValueError(
+            f"{path} is an address, and runs, models and results lie in folders of the"
+            " file system. Give such a folder, on several machines one that they"
+            " share; copy it there or from there with the tools of that storage."
+        )
+    return pathlib.Path(path)
+
+
 def folder_of(run_dir: str | os.PathLike[str]) -> pathlib.Path:
     """The folder of a run or of a published model, also of one given by its file."""
-    path = pathlib.Path(run_dir)
+    path = local(run_dir)
     return path.parent if path.is_file() else path
 
 

@@ -26,6 +26,7 @@ from unet_train.runs.folder import (
     METRICS,
     MODEL,
     folder_of,
+    local,
     read_config,
 )
 
@@ -79,7 +80,7 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
 
     A `model.keras` may be given in place of its folder, and is then the one.
     """
-    run_dir = pathlib.Path(run_dir)
+    run_dir = local(run_dir)
     if weights == "best":
         return _load_finished(best_folder(folder_of(run_dir)) / MODEL)
     if run_dir.is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from unet_train.runs.folder import (
     ARCHITECTURE,
     METRICS,
     MODEL,
+    local,
     origin_of,
     save_aside,
     write_config,
@@ -84,10 +84,11 @@ class Trainer:
           **options: Fields of `TrainerOptions`.
 
         Raises:
-          ValueError: An impossible option, or a callback with an unknown hook.
+          ValueError: An impossible option, a callback with an unknown hook, or an
+            address (`gs://`) for a folder.
           RuntimeError: The devices asked for are not there.
         """
-        self.run_dir = pathlib.Path(run_dir)
+        self.run_dir = local(run_dir)
         self.options = TrainerOptions(**options)
         if self.options.fast_dev_run:
             self.run_dir = self.run_dir / "fast_dev_run"
