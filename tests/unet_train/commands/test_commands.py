@@ -537,6 +537,7 @@ def test_an_address_is_no_folder(run_dir, tmp_path, data_dir, capsys, monkeypatc
         ["export", "--run_dir=gs://cats/run", "--output=exported"],
         ["export", f"--run_dir={run_dir}", "--output=gs://cats/run"],
         ["doctor", "--run_dir=gs://cats/run"],
+        ["doctor", f"--run_dir={run_dir}", "--output=gs://cats/run"],
     ):
         assert main(arguments) == 2
         assert "gs://cats/run is an address, and runs" in one_line(capsys)

@@ -62,7 +62,6 @@ class Checkpoints:
         self.directory = directory
         self.keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
-        self._begun: list[concurrent.futures.Future[pathlib.Path]] = []
 
     def all(self) -> list[pathlib.Path]:
         """Complete checkpoints, oldest first."""
@@ -123,8 +122,7 @@ class Checkpoints:
             sealed = {"checksum": _checksum(state, partial), **state}
             text = json.dumps(sealed, indent=1)
             (partial / "state.json").write_text(text + "\n", encoding="utf-8")
-        self._begun = [self._thread.submit(self._complete, partial, final)]
-        return self._begun[0]
+        return self._thread.submit(self._complete, partial, final)
 
     def _complete(self, partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
         with _whole_or_gone(partial, final):
@@ -139,7 +137,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until the checkpoint that was begun is complete, or failed."""
-        concurrent.futures.wait(self._begun)
+        self._thread.submit(lambda: None).result()  # It does one after the other.
 
     def restore_newest(
         self,

@@ -87,7 +87,7 @@ class Saver:
           FloatingPointError: A weight is no number.
         """
         try:
-            self._write(run)
+            self._begun.extend(self._write(run))
         except OSError as error:
             _LOG.warning(_WITHOUT_IT, error)
 
@@ -98,11 +98,10 @@ class Saver:
           FloatingPointError: A weight is no number.
           OSError: It cannot be written.
         """
-        self._write(run)
-        if self._begun:
-            last = self._begun.pop()
-            last.result()
-            self._begun.append(last)
+        written = self._write(run)
+        for each in written:
+            each.result()
+        self._begun.extend(written)
 
     def completed(self) -> Iterator[pathlib.Path]:
         """The folders of the checkpoints that were completed since this was asked."""
@@ -115,10 +114,10 @@ class Saver:
     def close(self) -> None:
         """Waits for a checkpoint that was begun."""
         self._checkpoints.wait()
-        for _ in self.completed():
-            """Who would be told is gone."""
+        list(self.completed())  # Who would be told is gone, but for a warning.
 
-    def _write(self, run: Run) -> None:
+    def _write(self, run: Run) -> list[Future[pathlib.Path]]:
+        """The checkpoint that was begun; none on machines that do not write."""
         require_finite_weights(run)
         state = {
             "step": run.step,
@@ -133,11 +132,11 @@ class Saver:
         }
         tracked = run.task.tracked()
         if self._place.is_chief:
-            self._begun.append(self._checkpoints.begin(run.step, tracked, state))
-            return
+            return [self._checkpoints.begin(run.step, tracked, state)]
         # Saving reads every device, so all machines take part, and one keeps it.
         with tempfile.TemporaryDirectory() as elsewhere:
             tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
+        return []
 
     def restore(self, run: Run) -> None:
         """Goes on from the newest checkpoint that is not damaged, if there is one.
