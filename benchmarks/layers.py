@@ -1,12 +1,11 @@
-"""The 3x3 convolutions of the recipes, each in `speed_up`'s way and in Keras's.
+"""The 3x3 convolutions of the recipes, in each of `speed_up`'s ways and in Keras's.
 
     python benchmarks/layers.py [--precision mixed_bfloat16] [--turns 7]
 
 Prints one JSON line: for each shape in the networks that the configurations describe,
-how many times as fast as Keras's layer the outputs and both gradients are where the
-filter's gradient is nine matrix products. `speed_up` takes that way where `chosen`;
-its rule is right on a machine where all those are above 1. Both take turns, and the
-medians are compared.
+how many times as fast as Keras's layer the outputs and both gradients are in each way.
+`speed_up` takes that which is `chosen`; its rule is right on a machine where all those
+are above 1. The ways take turns, and the medians are compared.
 """
 
 import argparse
@@ -20,7 +19,17 @@ import keras
 import tensorflow as tf
 
 from unet_core import UNetConfig, build_unet
-from unet_train.task.layers import MANY_CHANNELS, convolve_by_products
+from unet_train.task.layers import (
+    convolve_by_convolutions,
+    convolve_by_products,
+    quicker_way,
+    uses_onednn,
+)
+
+WAYS = {
+    "products": convolve_by_products,
+    "convolutions": convolve_by_convolutions,
+}
 
 # Tiles a step (fewer than there where they are large), their side, and the network of
 # each configuration.
@@ -45,21 +54,22 @@ def main() -> None:
     for recipe in options.recipes:
         for shape in shapes(recipe):
             image, kernel, padding = shape
-            ratio = times_as_fast(shape, dtype, options.turns)
+            way = quicker_way(*kernel[2:])
             rows.append(
                 {
                     "recipe": recipe,
                     "image": image,
                     "channels": kernel[2:],
                     "padding": padding,
-                    "times_as_fast": round(ratio, 2),
-                    "chosen": kernel[2] >= MANY_CHANNELS,
+                    "times_as_fast": times_as_fast(shape, dtype, options.turns),
+                    "chosen": next((name for name in WAYS if WAYS[name] is way), None),
                 }
             )
-    chosen = [row["times_as_fast"] for row in rows if row["chosen"]]
+    chosen = [row["times_as_fast"][row["chosen"]] for row in rows if row["chosen"]]
     record = {
         "benchmark": "layers",
         "precision": options.precision,
+        "onednn": uses_onednn(),
         "least_of_chosen": min(chosen, default=None),
         "layers": rows,
     }
@@ -93,26 +103,23 @@ def recorder(
     return record
 
 
-def times_as_fast(shape: Shape, dtype: tf.DType, turns: int) -> float:
-    """Keras's median by ours."""
+def times_as_fast(shape: Shape, dtype: tf.DType, turns: int) -> dict[str, float]:
+    """Keras's median by that of each way."""
     image_shape, kernel_shape, padding = shape
     image = tf.cast(tf.random.normal(image_shape), dtype)
     kernel = tf.cast(tf.random.normal(kernel_shape), dtype)
-    ways = [
-        lambda image, kernel: tf.nn.conv2d(image, kernel, 1, padding),
-        convolve_by_products(padding),
-    ]
-    runs = [gradients_by(way) for way in ways]
-    seconds: list[list[float]] = [[], []]
+    runs = {"keras": gradients_by(lambda *of: tf.nn.conv2d(*of, 1, padding))}
+    runs |= {name: gradients_by(way(padding)) for name, way in WAYS.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(turns + 1):
-        for run, times in zip(runs, seconds, strict=True):
+        for name, run in runs.items():
             start = time.perf_counter()
             for value in run(image, kernel):
                 value.numpy()
             if turn:  # The first traces.
-                times.append(time.perf_counter() - start)
-    keras_seconds, own = map(statistics.median, seconds)
-    return keras_seconds / own
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    return {name: round(medians["keras"] / medians[name], 2) for name in WAYS}
 
 
 def gradients_by(

@@ -10,9 +10,12 @@ from unet_train.task import layers
 from unet_train.task.layers import speed_up
 
 
-@pytest.fixture(autouse=True)
-def few_channels_are_many(monkeypatch):
+@pytest.fixture(autouse=True, params=[True, False], ids=["onednn", "eigen"])
+def onednn(monkeypatch, request):
+    """Each test in both ways to convolve; few channels are many."""
     monkeypatch.setattr(layers, "MANY_CHANNELS", 4)
+    monkeypatch.setattr(layers, "uses_onednn", lambda: request.param)
+    return request.param
 
 
 def draw(side, batch=2):
@@ -33,7 +36,7 @@ def outcome(model, images):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_equal_kerass_own(padding, jit_compile):
+def test_equal_kerass_own(padding, jit_compile, onednn):
     # A smooth activation: rounding must not move a value over an edge.
     config = UNetConfig(
         depth=2, base_filters=4, padding=padding, norm_momentum=0.7, activation="silu"
@@ -45,7 +48,9 @@ def test_equal_kerass_own(padding, jit_compile):
     speed_up(twin, on_cpu=True)
     changed = [layer.name for layer in twin.layers if "call" in vars(layer)]
     assert len([name for name in changed if "crop" not in name]) == 12
-    assert sum("convolution_op" in vars(layer) for layer in twin.layers) == 9
+    # With oneDNN but for that of the photo, which has three channels.
+    convolutions = sum("convolution_op" in vars(layer) for layer in twin.layers)
+    assert convolutions == (9 if onednn else 10)
     images = draw(60)
     expected = outcome(model, images)
     run = tf.function(lambda: outcome_in_graph(twin, images), jit_compile=jit_compile)
@@ -170,3 +175,47 @@ def test_batch_norm_of_channels_that_come_first_is_left_alone():
 
     *_, norm = trained_alike(make, (2, 5, 8, 9))
     assert "call" not in vars(norm)
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+def test_gradients_repeat_to_the_bit(padding):
+    rng = np.random.default_rng(0)
+    image, kernel = rng.normal(size=(4, 80, 80, 16)), rng.normal(size=(3, 3, 16, 16))
+    image, kernel = tf.constant(image, tf.float32), tf.constant(kernel, tf.float32)
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([image, kernel])
+            outputs = layers.quicker_way(16, 16)(padding)(image, kernel)
+        return tape.gradient(outputs, [image, kernel], outputs)
+
+    first = gradients()
+    for _ in range(10):
+        for one, other in zip(gradients(), first, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_large_filters_are_left_to_tensorflow_without_onednn(onednn):
+    by_products = layers.convolve_by_products
+    assert layers.quicker_way(512, 1024) is (by_products if onednn else None)
+    assert layers.quicker_way(512, 512) is not None
+
+
+def test_whether_tensorflow_takes_onednn(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    ask = layers.uses_onednn.__wrapped__
+    for said, expected in (("0", False), ("1", True), ("false", False)):
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", said)
+        assert ask() is expected
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(layers.pathlib, "Path", lambda _: cpuinfo)
+    monkeypatch.setattr(layers.platform, "machine", lambda: "x86_64")
+    assert ask()  # Nobody knows.
+    cpuinfo.write_text("flags\t: fpu avx2 fma avx512f\n")
+    assert not ask()
+    cpuinfo.write_text("flags\t: fpu avx2 avx_vnni\n")
+    assert ask()
+    monkeypatch.setattr(layers.platform, "machine", lambda: "aarch64")
+    assert ask()
