@@ -12,8 +12,9 @@ from unet_train.task.layers import speed_up
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["onednn", "eigen"])
 def onednn(monkeypatch, request):
-    """Each test in both ways to convolve; few channels are many."""
+    """Each test in both ways to convolve; few channels and products are many."""
     monkeypatch.setattr(layers, "MANY_CHANNELS", 4)
+    monkeypatch.setattr(layers, "FEW_PRODUCTS", 0)
     monkeypatch.setattr(layers, "uses_onednn", lambda: request.param)
     return request.param
 
@@ -200,6 +201,28 @@ def test_large_filters_are_left_to_tensorflow_without_onednn(onednn):
     by_products = layers.convolve_by_products
     assert layers.quicker_way(512, 1024) is (by_products if onednn else None)
     assert layers.quicker_way(512, 512) is not None
+
+
+def test_small_convolutions_are_left_to_tensorflow(monkeypatch):
+    monkeypatch.setattr(layers, "FEW_PRODUCTS", 2 * 8 * 8 * 16 * 16)
+    convolve = layers.convolve_by_convolutions("SAME")
+    kernel = tf.ones([3, 3, 16, 16])
+
+    def operations(side, dtype=tf.float32):
+        @tf.function
+        def gradient():
+            image = tf.ones([2, side, side, 16], dtype)
+            with tf.GradientTape() as tape:
+                tape.watch(image)
+                outputs = convolve(image, kernel)
+            return tape.gradient(outputs, image)
+
+        graph = gradient.get_concrete_function().graph
+        return {each.type for each in graph.get_operations()}
+
+    assert "Conv2DBackpropInput" in operations(7)
+    assert "Conv2DBackpropInput" not in operations(8)
+    assert "Conv2DBackpropInput" in operations(8, tf.bfloat16)
 
 
 def test_whether_tensorflow_takes_onednn(monkeypatch, tmp_path):

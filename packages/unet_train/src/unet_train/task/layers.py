@@ -30,7 +30,9 @@ Convolution = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 MANY_CHANNELS = 256
 # Without it, such filters are too large to be turned at each step, for what is gained
 # on images as small as meet them.
-MANY_PRODUCTS = 512 * 1024
+MANY_WEIGHTS = 512 * 1024
+# Nor is anything gained by those of fewer products for each of the nine weights.
+FEW_PRODUCTS = 50_000_000
 # What a processor of which TensorFlow has oneDNN compute convolutions has one of.
 _ONEDNN_FLAGS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"}
 
@@ -214,7 +216,8 @@ def convolve_by_convolutions(padding: str) -> Convolution:
     and its channels exchanged. That of the filter has the output's as its filter, and
     the image as its input: channels stand for images there, and images for channels.
     Without oneDNN TensorFlow is up to twice as quick at these as at its own gradients.
-    In 16 bits the latter are left to it: sums over so many pixels need more.
+    In 16 bits the latter are left to it, as sums over so many pixels need more; so are
+    those of few pixels and channels.
     """
     border = 1 if padding == "SAME" else 0
 
@@ -235,12 +238,14 @@ def convolve_by_convolutions(padding: str) -> Convolution:
 
         return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
 
-    def convolve_in_32_bits(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if inputs.dtype != tf.float32:
+    def convolve_where_it_gains(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        numbers = inputs.shape.num_elements()
+        is_small = numbers and numbers * kernel.shape[-1] < FEW_PRODUCTS
+        if inputs.dtype != tf.float32 or is_small:
             return tf.nn.conv2d(inputs, kernel, 1, padding)
         return convolve(inputs, kernel)
 
-    return _of_layer(convolve_in_32_bits)
+    return _of_layer(convolve_where_it_gains)
 
 
 def quicker_way(channels: int, filters: int) -> Callable[[str], Convolution] | None:
@@ -254,7 +259,7 @@ def quicker_way(channels: int, filters: int) -> Callable[[str], Convolution] | N
       filters: Channels of the output.
     """
     if not uses_onednn():
-        is_large = channels * filters >= MANY_PRODUCTS
+        is_large = channels * filters >= MANY_WEIGHTS
         return None if is_large else convolve_by_convolutions
     return convolve_by_products if channels >= MANY_CHANNELS else None
 
