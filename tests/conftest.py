@@ -10,6 +10,6 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish():
-    """Leaves what was imported out of each search for garbage: a tenth of the time."""
+    """Spares each search for garbage the 375,000 objects of what was imported."""
     gc.collect()
     gc.freeze()

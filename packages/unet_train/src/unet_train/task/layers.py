@@ -12,9 +12,6 @@ rounding, so a saved model is not affected. Measured by `benchmarks/train_step.p
 from __future__ import annotations
 
 import functools
-import os
-import pathlib
-import platform
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -28,13 +25,11 @@ Convolution = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 # With oneDNN a filter's gradient is quicker as matrix products from so many input
 # channels on.
 MANY_CHANNELS = 256
-# Without it, such filters are too large to be turned at each step, for what is gained
-# on images as small as meet them.
+# Without it gradients are quicker as convolutions. Not those of a layer with so many
+# input times output channels: it has few pixels, and its filter is turned at each step.
 MANY_WEIGHTS = 512 * 1024
-# Nor is anything gained by those of fewer products for each of the nine weights.
+# Nor with so few products of pixels, input and output channels.
 FEW_PRODUCTS = 50_000_000
-# What a processor of which TensorFlow has oneDNN compute convolutions has one of.
-_ONEDNN_FLAGS = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"}
 
 _IN_FLOAT32 = (keras.layers.Rescaling, keras.Model)
 
@@ -229,11 +224,9 @@ def convolve_by_convolutions(padding: str) -> Convolution:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             turned = tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
             of_inputs = tf.nn.conv2d(upstream, turned, 1, around(2 - border))
-            of_kernel = tf.nn.conv2d(
-                tf.transpose(inputs, [3, 1, 2, 0]),
-                tf.transpose(upstream, [1, 2, 0, 3]),
-                *(1, around(border)),
-            )
+            image = tf.transpose(inputs, [3, 1, 2, 0])
+            filters = tf.transpose(upstream, [1, 2, 0, 3])
+            of_kernel = tf.nn.conv2d(image, filters, 1, around(border))
             return of_inputs, tf.transpose(of_kernel, [1, 2, 0, 3])
 
         return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
@@ -264,20 +257,14 @@ def quicker_way(channels: int, filters: int) -> Callable[[str], Convolution] | N
     return convolve_by_products if channels >= MANY_CHANNELS else None
 
 
-@functools.cache
 def uses_onednn() -> bool:
-    """Whether TensorFlow has oneDNN compute convolutions; as far as known, it does.
-
-    Where nobody says so in TF_ENABLE_ONEDNN_OPTS, that is where a processor has
-    instructions for neural networks.
-    """
-    asked = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").strip().lower()
-    if asked:
-        return asked not in {"0", "false"}
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if platform.machine() != "x86_64" or not cpuinfo.is_file():
+    """Whether TensorFlow has oneDNN compute convolutions, as it was started here."""
+    try:
+        # It has no public name.
+        from tensorflow.python.util import _pywrap_util_port
+    except ImportError:
         return True
-    return bool(_ONEDNN_FLAGS & {*cpuinfo.read_text().split()})
+    return bool(_pywrap_util_port.IsMklEnabled())
 
 
 def _of_layer(convolve: Convolution) -> Convolution:
