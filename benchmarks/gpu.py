@@ -67,6 +67,13 @@ def main() -> int:
     return 0 if all(each["passed"] for each in record["checks"].values()) else 1
 
 
+# All of it that is done on the device.
+_AUGMENTED = [
+    "--data.rotation=15", "--data.elastic=5", "--data.color_jitter=0.3",
+    "--data.blur=1", "--data.cutout=0.3",
+]  # fmt: skip
+
+
 def checks(
     work: pathlib.Path, steps: int, on_gpu: bool
 ) -> dict[str, Callable[[], dict[str, Any] | None]]:
@@ -129,6 +136,7 @@ def checks(
         "resume_to_the_bit": resume,
         "float16": lambda: fit("half", few, "--trainer.precision=mixed_float16"),
         "bfloat16": lambda: fit("brain", few, "--trainer.precision=mixed_bfloat16"),
+        "augmented": lambda: fit("augmented", few, *_AUGMENTED),
         "xla": lambda: fit("xla", few, "--trainer.jit_compile=true"),
         "without_xla": lambda: fit("plain", few, "--trainer.jit_compile=false"),
         "evaluate": evaluate,

@@ -7,7 +7,7 @@ COCO is a folder in COCO's layout; without one it is the embedded sample. Conten
 turns and in one run, each giving tiles and masks in batches:
 
 - ours: JPEG and PNG decoded, random tile, mirroring, mirrored borders; also with every
-  augmentation switched on;
+  augmentation switched on, and of that the part which the host does where a GPU trains;
 - the original's records of 2018: raw pixels, cut or padded about the centre;
 - a PyTorch `DataLoader` over pycocotools with a worker a core, random crop, no more.
 
@@ -36,7 +36,7 @@ from unet_train import SegmentationData, SegmentationTask
 from unet_train.task.layers import speed_up
 from unet_train.training.loop import INPUT_WAIT, make_train_loop
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "flip": True,
     "scale_jitter": 0.3,
     "rotation": 15.0,
@@ -69,6 +69,9 @@ def main() -> None:
         sources: dict[str, Callable[[], Iterator[Any]]] = {
             "ours": lambda: ours(options, task.margin),
             "ours_everything_on": lambda: ours(options, task.margin, **EVERYTHING),
+            "ours_everything_on_host": lambda: ours(
+                options, task.margin, finished=False, **EVERYTHING
+            ),
             "raw_records_of_2018": lambda: raw(options, task.margin, records),
         }
         if peer := torch_loader(options):
@@ -133,11 +136,14 @@ def make_data(options: argparse.Namespace, **augmentation: Any) -> SegmentationD
 
 
 def ours(
-    options: argparse.Namespace, margin: int, **augmentation: Any
+    options: argparse.Namespace,
+    margin: int,
+    finished: bool = True,
+    **augmentation: Any,
 ) -> Iterator[Any]:
     """Batches of one tile."""
     data = make_data(options, **augmentation)
-    return iter(data.train_batches(margin=margin, seed=0))
+    return iter(data.train_batches(margin=margin, seed=0, finished=finished))
 
 
 def consume(options: argparse.Namespace, task: SegmentationTask) -> tuple[float, float]:

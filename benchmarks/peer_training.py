@@ -25,7 +25,7 @@ import yaml
 from unet_core.encoders.efficientnet_lite import _installed
 from unet_core.encoders.torch_file import read_torch_file
 from unet_train import SegmentationData
-from unet_train.data import augment
+from unet_train.data import scale
 from unet_train.scoring.accumulator import MaskScores
 
 ENCODER = "efficientnet_lite0"
@@ -111,8 +111,8 @@ def probabilities(
 ) -> npt.NDArray[np.float32]:
     """Of each pixel, at the photo's own size."""
     model.eval()
-    size = augment.scaled_size(tf.shape(photo), data.options.image_size)
-    scaled = augment.resize_image(photo, size).numpy()
+    size = scale.scaled_size(tf.shape(photo), data.options.image_size)
+    scaled = scale.resize_image(photo, size).numpy()
     height, width = scaled.shape[:2]
     missing = [(0, -height % 32), (0, -width % 32), (0, 0)]
     padded = np.pad(scaled, missing, mode="symmetric")

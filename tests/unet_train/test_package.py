@@ -26,7 +26,7 @@ def test_only_data_imports_tfds_and_nothing_the_dataset_package():
     program = (
         "import sys\n"
         "import unet_train.training.loop, unet_train.task.losses, unet_train.task\n"
-        "import unet_train.inference.predictor, unet_train.data.augment\n"
+        "import unet_train.inference.predictor, unet_train.data.scale\n"
         "import unet_train.callbacks\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
         "import unet_train.training.trainer\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unet_train.data import cut
@@ -35,18 +35,18 @@ def aims(mask, share, count):
 
 
 def test_an_aim_is_any_pixel_of_the_foreground():
-    mask = np.zeros((5, 7, 1), np.uint8)
+    mask = np.zeros((5, 7), np.uint8)
     mask[0, 6] = mask[2, 1:5] = mask[4, 0] = mask[4, 6] = 1
     mask[3] = 255
     seen = np.zeros((5, 7), int)
     np.add.at(seen, tuple(aims(mask, 1.0, 700).T), 1)
-    np.testing.assert_array_equal(seen > 0, mask[..., 0] == 1)
+    np.testing.assert_array_equal(seen > 0, mask == 1)
     assert seen[seen > 0].min() > 65  # 100 each, standard deviation 9.
     assert seen.max() < 135
 
 
 def test_there_is_one_as_often_as_asked_for():
-    mask = np.ones((4, 4, 1), np.uint8)
+    mask = np.ones((4, 4), np.uint8)
     found = aims(mask, 0.3, 600)
     assert ((found >= 0).all(1) | (found == -1).all(1)).all()
     assert (found >= 0).all(1).mean() == pytest.approx(0.3, abs=0.06)
@@ -62,73 +62,72 @@ def aimed(draw):
     return image_of_places(height, width), aim, draw(st.integers(0, 1000))
 
 
+def mask_of_aim(image, aim):
+    mask = np.zeros_like(image[..., :1])
+    mask[aim] = 1
+    return mask
+
+
 @settings(max_examples=60, deadline=None)
 @given(aimed())
-def test_the_window_shows_it_and_lies_within_the_image(drawn):
+def test_the_window_shows_it_and_lies_within_the_image(tile_of, drawn):
     image, aim, seed = drawn
-    mask = image[..., :1] * 0
-    tile, labels = cut.random_tile(
-        image, mask, seed=tf.constant([seed, 1]), aim=tf.constant(aim), **PLACE
-    )
-    window, known = tile.numpy()[WINDOW, WINDOW], labels[WINDOW, WINDOW, 0] == 0
-    assert (window[known][:, :2] == aim).all(1).sum() == 1
+    mask = mask_of_aim(image, aim)
+    tile, labels = tile_of(image, mask, seed, foreground_share=1.0, **PLACE)
+    (place,) = np.argwhere(labels[..., 0] == 1)
+    assert tuple(tile[WINDOW, WINDOW][tuple(place)][:2]) == aim
     side = TILE - 2 * MARGIN
-    assert known.numpy().sum() == min(len(image), side) * min(len(image[0]), side)
+    known = min(len(image), side) * min(len(image[0]), side)
+    assert (labels != 255).sum() == known
 
 
 @settings(max_examples=60, deadline=None)
-@given(aimed(), st.sampled_from(WARPS))
-def test_a_warped_window_shows_it(drawn, warp):
+@given(aimed(), st.sampled_from(WARPS), st.booleans())
+# Where pixel and weight were once from either side of a place.
+@example((image_of_places(9, 1), (0, 0), 123), WARPS[0], False)
+def test_a_warped_window_shows_it(tile_of, drawn, warp, flip):
+    """Turned upside down as well, or not: both occur among the seeds."""
     image, aim, seed = drawn
-    tile, labels = cut.random_warped_tile(
-        image, image[..., :1] * 0, seed=tf.constant([seed, 1]), aim=tf.constant(aim),
-        **PLACE, **warp,
-    )  # fmt: skip
-    known = labels[WINDOW, WINDOW, 0] == 0
-    assert (tile.numpy()[WINDOW, WINDOW][known][:, :2] == aim).all(1).any()
+    mask = mask_of_aim(image, aim)
+    options = {**PLACE, **warp, "foreground_share": 1.0, "flip": flip}
+    tile, labels = tile_of(image, mask, seed, **options)
+    shown = tile[WINDOW, WINDOW][labels[..., 0] == 1][:, :2]
+    assert (shown == aim).all(1).any()
 
 
 def test_it_may_be_anywhere_in_the_window():
     """The window has 14 x 14 places, one as likely as the other."""
-    image = image_of_places(80, 90)
     aim = tf.constant([40, 45])
 
-    def first(seed):
-        tile, _ = cut.random_tile(image, image[..., :1], seed=seed, aim=aim, **PLACE)
-        return tf.cast(aim, tf.int32) - tf.cast(tile[MARGIN, MARGIN, :2], tf.int32)
+    def place(seed):
+        start = cut.random_start(tf.constant([80, 90]), window=14, seed=seed, aim=aim)
+        return aim - start
 
     seeds = tf.stack([tf.range(1400), tf.zeros(1400, tf.int32)], 1)
-    found = map_fn(first, seeds).numpy()
+    found = map_fn(place, seeds).numpy()
     for axis in (0, 1):
         counts = np.bincount(found[:, axis], minlength=14)
         assert len(counts) == 14
         assert counts.min() > 60  # 100 each, standard deviation 10.
 
 
-def test_an_image_smaller_than_the_window_may_be_anywhere_in_it():
+def test_an_image_smaller_than_the_window_may_be_anywhere_in_it(tile_of):
     image = image_of_places(6, 6)
-    seeds = tf.stack([tf.range(200), tf.zeros(200, tf.int32)], 1)
-
-    def known(seed):
-        _, labels = cut.random_tile(
-            image, image[..., :1] * 0, seed=seed, aim=tf.constant([2, 5]), **PLACE
-        )
-        return labels[WINDOW, WINDOW, 0] == 0
-
-    corners = {tuple(np.argwhere(each)[0]) for each in map_fn(
-        known, seeds, fn_output_signature=tf.bool
-    ).numpy()}  # fmt: skip
+    mask = mask_of_aim(image, (2, 5))
+    corners = set()
+    for seed in range(60):
+        _, labels = tile_of(image, mask, seed, foreground_share=1.0, **PLACE)
+        corners.add(tuple(np.argwhere(labels != 255)[0, :2]))
     for axis in (0, 1):
         assert {corner[axis] for corner in corners} == set(range(9))
 
 
-@pytest.mark.parametrize("warp", [None, *WARPS])
-def test_without_an_aim_the_tile_is_the_plain_one(warp):
+@pytest.mark.parametrize("warp", [{}, *WARPS])
+def test_without_an_aim_the_tile_is_the_plain_one(tile_of, warp):
     image = image_of_places(50, 60)
-    make = cut.random_warped_tile if warp else cut.random_tile
-    options = {"seed": tf.constant([4, 4]), **PLACE, **(warp or {})}
-    plain = make(image, image[..., :1], **options)
-    found = make(image, image[..., :1], aim=tf.constant([-1, -1]), **options)
+    mask = np.zeros_like(image[..., :1])
+    plain = tile_of(image, mask, 4, **PLACE, **warp)
+    found = tile_of(image, mask, 4, foreground_share=1.0, **PLACE, **warp)
     for one, other in zip(plain, found, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -8,11 +8,13 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 import tensorflow as tf
+from tensorflow.python.framework.kernels import get_registered_kernels_for_op
 
 from unet_train.data.border import border_weights
 from unet_train.data.labels import explained
-from unet_train.data.tiles import make_tile
+from unet_train.data.tiles import cut_tile, finish, make_tile
 from unet_train.options import DataOptions
 
 TILE, MARGIN = 24, 4
@@ -83,7 +85,11 @@ def test_they_are_scaled_and_bent_together(record, options):
     for window, mask in tiles([record], mirror=True, flip=True, **options):
         known = mask != 255
         differ = (window[..., 0] > 100) != (mask == 1)
-        edge = sum(np.abs(each) for each in np.gradient((mask == 1).astype(float))) > 0
+        inside, outside = (
+            scipy.ndimage.binary_dilation(each, np.ones((3, 3)))
+            for each in (mask == 1, mask != 1)
+        )
+        edge = inside & outside
         assert not (differ & known & ~edge).any()
 
 
@@ -238,3 +244,87 @@ def test_what_is_no_map_of_instances_is_refused(encoded, message):
         make_tile(*arguments, margin=MARGIN, seed=tf.constant([3, 7]))
     assert message in str(explained(raised.value))
     assert "leave --data.instance_feature out" in str(explained(raised.value))
+
+
+EVERYTHING = {
+    "flip": True, "scale_jitter": 0.3, "rotation": 15.0, "elastic": 3.0,
+    "color_jitter": 0.3, "blur": 1.0, "cutout": 0.3, "copy_paste": 0.5,
+    "foreground_share": 0.5,
+}  # fmt: skip
+ON_DEVICES = [{}, {"cutout": 0.3}, {"rotation": 15.0}, EVERYTHING]
+
+
+def some_cut(record, count, options):
+    cut = [
+        cut_tile([record] * 2, options, margin=MARGIN, seed=tf.constant([seed, 7]))
+        for seed in range(count)
+    ]
+    return tf.nest.map_structure(lambda *each: tf.stack(each), *cut)
+
+
+@pytest.mark.parametrize("options", ON_DEVICES)
+def test_a_batch_is_finished_as_each_tile_would_be_and_compiled_too(record, options):
+    options = DataOptions(tile_size=TILE, **options)
+    pixels, drawn = some_cut(record, 5, options)
+    for jit_compile in (False, True):
+        compute = tf.function(
+            lambda *batch: finish(*batch, options, margin=MARGIN),
+            jit_compile=jit_compile,
+        )
+        images, masks = compute(pixels, drawn)
+        for seed in range(5):
+            seeds = tf.constant([seed, 7])
+            alone = make_tile([record] * 2, options, margin=MARGIN, seed=seeds)
+            np.testing.assert_array_equal(masks[seed], alone[1])
+            np.testing.assert_allclose(images[seed], alone[0], atol=jit_compile)
+
+
+def registered(name):
+    return get_registered_kernels_for_op(name).kernel
+
+
+def graph_of_finish(record, options):
+    options = DataOptions(tile_size=TILE, **options)
+    batch = some_cut(record, 2, options)
+    finished = tf.function(lambda *batch: finish(*batch, options, margin=MARGIN))
+    return finished.get_concrete_function(*batch).graph
+
+
+@pytest.mark.skipif(
+    not any(each.device_type == "GPU" for each in registered("MatMul")),
+    reason="this TensorFlow is built without GPUs",
+)
+@pytest.mark.parametrize("options", ON_DEVICES)
+def test_a_gpu_finishes_tiles_without_the_host(monkeypatch, record, options):
+    """By what TensorFlow has registered, which can be read without one.
+
+    It has no kernel for some (to gather bytes), and computes others on the host, whose
+    results are then copied (to add int32).
+    """
+    gpu = tf.config.LogicalDevice("/device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: [gpu])
+    graph, found = graph_of_finish(record, options), 0
+    for operation in graph.get_operations():
+        if operation.type in ("Const", "Placeholder", "NoOp"):
+            continue
+        sizes = [each.shape.num_elements() for each in operation.outputs]
+        if max(sizes) < TILE:
+            continue  # Shapes, ends of slices.
+        kernels = [
+            kernel
+            for kernel in registered(operation.type)
+            if kernel.device_type == "GPU" and takes(kernel, operation)
+        ]
+        assert kernels, operation.type
+        on_host = set(kernels[0].host_memory_arg)
+        outputs = {each.name for each in operation.op_def.output_arg}
+        assert not on_host & outputs, operation
+        found += 1
+    assert found >= 2
+
+
+def takes(kernel, operation):
+    return all(
+        operation.node_def.attr[each.name].type in each.allowed_values.list.type
+        for each in kernel.constraint
+    )

@@ -220,3 +220,11 @@ class MaskDataset:
 
     def _named(self, name: bytes) -> str:
         return self._prefix + name.decode(errors="replace")
+
+
+def different_names(names: Sequence[str]) -> list[str]:
+    """The names, with a number where one comes again."""
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]

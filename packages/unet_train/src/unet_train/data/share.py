@@ -77,7 +77,9 @@ class Share:
         pieces = tf.constant(list(itertools.pairwise(ends)), tf.int64)
         return tiles.batch(size, drop_remainder=True).flat_map(
             lambda *parts: tf.data.Dataset.from_tensor_slices(pieces).map(
-                lambda ends: tuple(part[ends[0] : ends[1]] for part in parts)
+                lambda ends: tf.nest.map_structure(
+                    lambda part: part[ends[0] : ends[1]], parts
+                )
             )
         )
 

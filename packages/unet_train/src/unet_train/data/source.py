@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.data.dataset import Example, MaskDataset
+from unet_train.data.dataset import Example, MaskDataset, different_names
 from unet_train.data.labels import explained, with_labels
 from unet_train.data.order import Order
 from unet_train.data.pattern import Pattern
 from unet_train.data.share import ALL, Share, spread
 from unet_train.data.stream import MixedTiles, TileStream
+from unet_train.data.tiles import finish
 from unet_train.graph import as_written
 from unet_train.options import DataOptions
 
@@ -70,7 +71,7 @@ class SegmentationData:
                 for each in given.also
             ],
         )
-        names = _different([name, *(each.name for each in given.also)])
+        names = different_names([name, *(each.name for each in given.also)])
         self.datasets = {
             name: MaskDataset(each, f"{name}: " if len(names) > 1 else "")
             for name, each in zip(names, given.each(), strict=True)
@@ -113,6 +114,7 @@ class SegmentationData:
         limit: int | None = None,
         repeat_batches: int | None = None,
         share: Share = ALL,
+        finished: bool = True,
     ) -> tf.data.Dataset:
         """An endless dataset of training batches.
 
@@ -123,6 +125,7 @@ class SegmentationData:
           limit: Use only so many images of each dataset, the first of the split.
           repeat_batches: Give the first so many batches over and over, unchanged.
           share: Which part of each batch to give, and in how many pieces.
+          finished: False for what is yet to go through `finish`, on the device.
 
         Returns:
           Pairs of uint8 [batch, tile, tile, 3] and uint8 [batch, window, window, 1],
@@ -133,7 +136,32 @@ class SegmentationData:
         first, last = share.of_batch(batch_size)
         tiles = self._tiles(seed, limit, repeat_batches, margin)
         ours = tiles.on_from(start_step * batch_size, (first, last))
-        return share.batch(ours, last - first).prefetch(tf.data.AUTOTUNE)
+        batches = share.batch(ours, last - first)
+        if finished:
+            batches = batches.map(
+                lambda *batch: self.finish(batch, margin=margin),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    @as_written
+    def finish(self, batch: tuple[Any, ...], *, margin: int) -> tuple[tf.Tensor, ...]:
+        """Turns, bends and augments a batch, on the device that it is on.
+
+        What is to happen to each tile was drawn before: this is without chance.
+
+        Args:
+          batch: Of `train_batches`, unfinished.
+          margin: As there.
+
+        Returns:
+          The batch finished.
+        """
+        if self.options.border_weight:
+            return batch  # Its weights are computed on the host, of finished masks.
+        pixels, drawn = batch
+        return finish(pixels, drawn, self.options, margin=margin)
 
     def first_tiles(
         self,
@@ -162,6 +190,7 @@ class SegmentationData:
         tiles = self._tiles(seed, limit, repeat_batches, margin).first(count)
         try:
             (batch,) = tiles.batch(count)
+            batch = self.finish(batch, margin=margin)
         except tf.errors.InvalidArgumentError as error:
             raise explained(error) from error
         return tuple(part.numpy() for part in batch)
@@ -296,11 +325,3 @@ def _absolute(data_dir: str | None) -> str | None:
     if data_dir is None or "://" in data_dir:
         return data_dir
     return os.path.abspath(os.path.expanduser(data_dir))
-
-
-def _different(names: Sequence[str]) -> list[str]:
-    """The names, with a number where one comes again."""
-    return [
-        f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name
-        for place, name in enumerate(names)
-    ]

@@ -18,7 +18,7 @@ import tensorflow as tf
 from unet_train.data.dataset import MaskDataset
 from unet_train.data.order import Order
 from unet_train.data.pattern import Pattern
-from unet_train.data.tiles import make_tile
+from unet_train.data.tiles import cut_tile, make_tile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,20 @@ class TileStream:
             [place for _, place, *_ in self._places(start, count)]
         )
 
-    def make(self, margin: int, seed: tf.Tensor, *drawn: Any) -> tuple[tf.Tensor, ...]:
-        """The tile of what `drawn` or `some_records` gives."""
+    def make(self, margin: int, seed: tf.Tensor, *drawn: Any) -> tuple[Any, ...]:
+        """The tile of what `drawn` or `some_records` gives.
+
+        It is what `cut_tile` gives; with a `border_weight`, which is not for devices,
+        what `make_tile` does.
+        """
         records = [
             each if isinstance(each, dict) else source.training_record(each)
             for source, each in zip(self._sources, drawn, strict=False)
         ]
         pasted = self.pasted[0].options if self.pasted else None
-        return make_tile(
-            records, self.dataset.options, margin=margin, seed=seed, pasted=pasted
-        )
+        options = self.dataset.options
+        make = make_tile if options.border_weight else cut_tile
+        return make(records, options, margin=margin, seed=seed, pasted=pasted)
 
     def _places(self, start: int, count: int) -> list[tuple[Any, ...]]:
         """Seed, and places of the records in their splits, of each of some tiles."""
@@ -111,7 +115,7 @@ class MixedTiles:
     margin: int = 0
 
     def on_from(self, start: int, part: tuple[int, int]) -> tf.data.Dataset:
-        """Tiles from one on, as `make_tile` gives them, without end.
+        """Tiles from one on, as `TileStream.make` gives them, without end.
 
         Args:
           start: Number of the first tile, of a whole batch.

@@ -1,7 +1,11 @@
 """One undecoded record to one augmented tile, a pure function of a seed.
 
+In two parts: `cut_tile` decodes, scales and cuts on the host, an example at a time, and
+draws what is to happen to the tile; `finish` does that, in batches, on any device.
+
 ```python
-image, mask = make_tile([record], options, margin=92, seed=seed)
+pixels, drawn = cut_tile([record], options, margin=92, seed=seed)
+images, masks = finish(*batch, options, margin=92)  # Of a batch of these.
 ```
 """
 
@@ -9,23 +13,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from unet_train.data import augment, cut
+from unet_train.data import augment, cut, scale
 from unet_train.data.border import border_weights
 from unet_train.data.decoding import (
     decode_instances,
     decode_mask,
     decode_picture,
 )
-from unet_train.data.labels import labels_of_tensor
+from unet_train.data.labels import IGNORE, labels_of_tensor
+from unet_train.data.pixels import image_of, label_of, pack, planes_of, unpack
 from unet_train.data.records import Record
+from unet_train.data.warp import Warp, warp, way_onto
 from unet_train.graph import as_written
 from unet_train.options import DataOptions
 
 # More than the number of any instance: those that are pasted go on from here.
 _PASTED = 1 << 16
+
+Drawn = dict[str, tf.Tensor]
+"""What was drawn for a tile, or for each tile of a batch, by name."""
 
 
 @as_written
@@ -38,15 +49,15 @@ def decode_record(record: Record, options: DataOptions) -> tuple[tf.Tensor, tf.T
 
 
 @as_written
-def make_tile(
+def cut_tile(
     records: Sequence[Record],
     options: DataOptions,
     *,
     margin: int,
     seed: tf.Tensor,
     pasted: DataOptions | None = None,
-) -> tuple[tf.Tensor, ...]:
-    """Decodes, cuts and augments.
+) -> tuple[tf.Tensor, Drawn]:
+    """Decodes and cuts, and draws what else is to happen to the tile.
 
     Args:
       records: One; with `copy_paste` a second one, to paste from.
@@ -56,93 +67,199 @@ def make_tile(
       pasted: Options of the dataset that the second record is from, if of another one.
 
     Returns:
-      uint8 [tile, tile, 3] and uint8 [window, window, 1], where window is
-      tile - 2 * margin; with `border_weight` also float32 [window, window, 1].
+      What `finish` takes, of one tile: int32 [S, S], where S is the side of the tile,
+      or with `rotation` and `elastic` more; and what was drawn. With `instance_feature`
+      the instances are among that, int32 [S, S].
     """
-    seeds, pasted = tf.random.split(seed, 8), pasted or options
-    # Beside the label a mask has the number of the instance, if that is told.
+    seeds, pasted = tf.random.split(seed, 10), pasted or options
+    drawn = _draw(options, seeds)
     numbered = bool(options.instance_feature or pasted.instance_feature)
-    cut_tile = functools.partial(_cut_tile, margin=margin, numbered=numbered)
-    image, mask = cut_tile(records[0], options, seed=seeds[0])
+    cut_one = functools.partial(
+        _cut,
+        margin=margin,
+        drawn=drawn,
+        mirror=_draw_mirror(options, seeds[6], seeds[7]),
+        numbered=numbered,
+    )
+    piece, centre = cut_one(records[0], options, seed=seeds[0])
     if options.copy_paste:
+
+        def paste() -> list[tf.Tensor]:
+            others, _ = cut_one(records[1], pasted, seed=seeds[2])
+            if numbered:
+                others[1] += tf.where(others[1] > 0, _PASTED, 0)
+            labels = label_of(others[0])
+            both = zip(piece, others, strict=True)
+            return [cut.paste(own, other, labels) for own, other in both]
+
         pastes = tf.random.stateless_uniform([], seeds[1]) < options.copy_paste
-        first = _PASTED if numbered else 0
-        image, mask = tf.cond(
-            pastes,
-            lambda: augment.paste(
-                *(image, mask),
-                *cut_tile(records[1], pasted, seed=seeds[2], first_number=first),
-            ),
-            lambda: (image, mask),
-        )
-    if options.color_jitter:
-        image = augment.random_color(image, options.color_jitter, seeds[3])
-    if options.blur:
-        image = augment.random_blur(image, options.blur, seeds[4])
-    if options.cutout:
-        image, mask = augment.random_cutout(image, mask, options.cutout, seeds[5])
-    if options.mirror:
-        image, mask = augment.random_mirror(image, mask, seeds[6])
-    if options.flip:
-        image, mask = augment.random_mirror(image, mask, seeds[7], axis=0)
-    mask = mask[margin : options.tile_size - margin]
-    mask = mask[:, margin : options.tile_size - margin]
-    labels = tf.cast(mask[..., :1], tf.uint8)
+        piece = tf.cond(pastes, paste, lambda: piece)
+    if "turn" in drawn:
+        drawn["centre"] = centre
+    return piece[0], drawn | ({"numbers": piece[1]} if numbered else {})
+
+
+@as_written
+def finish(
+    pixels: tf.Tensor, drawn: Drawn, options: DataOptions, *, margin: int
+) -> tuple[tf.Tensor, ...]:
+    """Warps and augments a batch of what `cut_tile` gives.
+
+    Args:
+      pixels: int32 [N, S, S].
+      drawn: What was drawn, for each of them.
+      options: As there.
+      margin: As there.
+
+    Returns:
+      uint8 [N, tile, tile, 3] and uint8 [N, window, window, 1], where window is
+      tile - 2 * margin; with `instance_feature` also int32 [N, window, window, 1],
+      the instances.
+    """
+    size = options.tile_size
+    layers = [pixels, *(drawn[name] for name in ("numbers",) if name in drawn)]
+    if "turn" in drawn:
+        planes, layers = warp(layers, drawn, size)
+    elif drawn.keys() & {"color", "blur", "cutout"}:
+        planes = planes_of(pixels)
+    if "color" in drawn:
+        planes = augment.vary_color(planes, drawn["color"])
+    if "blur" in drawn:
+        planes = augment.blur(planes, drawn["blur"], options.blur)
+    images, labels = unpack(layers[0])
+    if "cutout" in drawn:
+        planes, labels = augment.cut_out(planes, labels, drawn["cutout"], IGNORE)
+    if drawn.keys() - {"numbers"}:
+        images = image_of(planes)
+    maps = [labels, *(each[..., None] for each in layers[1:])]
+    within = slice(margin, size - margin)
+    return images, *(each[:, within, within] for each in maps)
+
+
+def make_tile(
+    records: Sequence[Record], options: DataOptions, **arguments: Any
+) -> tuple[tf.Tensor, ...]:
+    """A whole tile on the host: `cut_tile` and `finish`, and the weights of its pixels.
+
+    Args:
+      records: As for `cut_tile`.
+      options: As for `cut_tile`.
+      **arguments: As for `cut_tile`.
+
+    Returns:
+      uint8 [tile, tile, 3] and uint8 [window, window, 1]; with `border_weight` also
+      float32 [window, window, 1].
+    """
+    tile = cut_tile(records, options, **arguments)
+    pixels, drawn = tf.nest.map_structure(lambda each: each[None], tile)
+    finished = finish(pixels, drawn, options, margin=arguments["margin"])
+    image, *maps = (each[0] for each in finished)
     if not options.border_weight:
-        return image, labels
+        return image, *maps
     weights = tf.numpy_function(
-        lambda mask: border_weights(
-            mask, weight=options.border_weight, sigma=options.border_sigma
+        lambda *maps: border_weights(
+            np.concatenate(maps, -1),
+            weight=options.border_weight,
+            sigma=options.border_sigma,
         ),
-        [mask],
+        maps,
         tf.float32,
         stateful=False,
     )
-    return image, labels, tf.ensure_shape(weights, labels.shape)
+    return image, maps[0], tf.ensure_shape(weights, maps[0].shape)
 
 
-def _cut_tile(
+def _draw(options: DataOptions, seeds: tf.Tensor) -> Drawn:
+    """What is to happen to a tile once it is cut."""
+    drawn: Drawn = {}
+    if options.rotation or options.elastic:
+        drawn |= _warp_of(options).draw(seeds[8:])
+    if strength := options.color_jitter:
+        drawn["color"] = tf.random.stateless_uniform(
+            [3], seeds[3], 1 - strength, 1 + strength
+        )
+    if options.blur:
+        drawn["blur"] = tf.random.stateless_uniform([], seeds[4], 1e-3, options.blur)
+    if options.cutout:
+        size = float(options.tile_size)
+        length, middle = tf.unstack(
+            tf.random.stateless_uniform([2, 2], seeds[5], 0, size)
+        )
+        half = length * options.cutout / 2
+        drawn["cutout"] = tf.stack([middle - half, middle + half], 1)
+    return drawn
+
+
+def _draw_mirror(
+    options: DataOptions, mirror: tf.Tensor, flip: tf.Tensor
+) -> tf.Tensor | None:
+    """Whether to turn upside down, and left to right; bool [2]."""
+    if not options.mirror and not options.flip:
+        return None
+    asked = tf.constant([options.flip, options.mirror])
+    draws = [tf.random.stateless_uniform([], each) for each in (flip, mirror)]
+    return asked & (tf.stack(draws) < 0.5)
+
+
+def _warp_of(options: DataOptions) -> Warp:
+    return Warp(options.tile_size, options.rotation, options.elastic)
+
+
+def _cut(
     record: Record,
     options: DataOptions,
     *,
     margin: int,
     seed: tf.Tensor,
+    drawn: Drawn,
+    mirror: tf.Tensor | None,
     numbered: bool,
-    first_number: int = 0,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes, scales and cuts: uint8 [tile, tile, 3] and the mask.
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Decodes, scales and cuts a piece: pixels, and numbered the instances.
 
-    That is uint8 [tile, tile, 1], labels; numbered int32 [tile, tile, 2], labels and
-    instances, to which `first_number` is added.
+    Behind these the place in it that the middle of the tile shows, float32 [2].
     """
     seeds = tf.random.split(seed, 2)
     image, mask = decode_record(record, options)
-    mask = labels_of_tensor(mask, options)
+    maps = [labels_of_tensor(mask, options)]
     if numbered:
-        mask = tf.cast(mask, tf.int32)
-        numbers = tf.zeros_like(mask)
+        numbers = tf.zeros_like(mask, tf.int32)
         if options.instance_feature:
             encoded = record[options.instance_feature]
             numbers = decode_instances(encoded, tf.shape(mask)[:2])
-            numbers += tf.where(numbers > 0, first_number, 0)
-        mask = tf.concat([mask, numbers], -1)
+        maps.append(numbers)
     if options.image_size or options.scale_jitter or options.aspect_jitter:
-        longer = options.image_size or tf.reduce_max(tf.shape(image)[:2])
-        longer = tf.cast(longer, tf.float32)
-        longer *= augment.random_scale(options.scale_jitter, seeds[0])
-        aspect = None
-        if options.aspect_jitter:
-            aspect_seed = tf.random.fold_in(seeds[0], 1)
-            aspect = augment.random_scale(options.aspect_jitter, aspect_seed)
-        size = augment.scaled_size(tf.shape(image), longer, aspect)
-        image = augment.resize_image(image, size)
-        mask = augment.resize_mask(mask, size)
-    place = {"tile_size": options.tile_size, "margin": margin, "seed": seeds[1]}
+        size = _random_size(tf.shape(image), options, seeds[0])
+        image = scale.resize_image(image, size)
+        maps = [scale.resize_mask(each, size) for each in maps]
+    layers = [pack(image, maps[0]), *(each[..., 0] for each in maps[1:])]
+
+    tile_size, aim = options.tile_size, None
+    window, reach = tile_size - 2 * margin, _warp_of(options).reach
     if options.foreground_share:
         aim_seed = tf.random.fold_in(seeds[1], 1)
-        place["aim"] = cut.random_aim(mask, options.foreground_share, aim_seed)
-    if not options.rotation and not options.elastic:
-        return cut.random_tile(image, mask, **place)
-    return cut.random_warped_tile(
-        *(image, mask), rotation=options.rotation, elastic=options.elastic, **place
-    )
+        aim = cut.random_aim(maps[0][..., 0], options.foreground_share, aim_seed)
+    start = cut.random_start(tf.shape(image), window=window, seed=seeds[1], aim=aim)
+    start -= margin + reach
+    side = tile_size + 2 * reach
+    centre = tf.fill([2], (side - 1) / 2)
+    if aim is not None and reach:
+        # The piece moves by whole pixels, and the tile in it by the rest.
+        signs = tf.where(mirror, -1.0, 1.0) if mirror is not None else tf.ones(2)
+        place = signs * (tf.cast(aim - start, tf.float32) - centre)
+        way = tf.where(aim >= 0, way_onto(place, drawn, tile_size, margin), 0.0)
+        whole = tf.round(way)
+        start += tf.cast(signs * whole, tf.int32)
+        centre += way - whole
+    return [cut.cut_piece(each, start, side, mirror) for each in layers], centre
+
+
+def _random_size(shape: tf.Tensor, options: DataOptions, seed: tf.Tensor) -> tf.Tensor:
+    """Height and width that a photo is scaled to; int32 [2]."""
+    longer = tf.cast(options.image_size or tf.reduce_max(shape[:2]), tf.float32)
+    longer *= scale.random_scale(options.scale_jitter, seed)
+    aspect = None
+    if options.aspect_jitter:
+        aspect_seed = tf.random.fold_in(seed, 1)
+        aspect = scale.random_scale(options.aspect_jitter, aspect_seed)
+    return scale.scaled_size(shape, longer, aspect)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from unet_core.geometry import Geometry
-from unet_train.data import augment, cut
+from unet_train.data import cut, scale
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 """Pixel values float32 [1, H, W, 3], of valid H and W, to logits [1, H', W', C]."""
@@ -70,8 +70,8 @@ class WholePhoto:
         shape = tf.shape(photo)
         total = tf.zeros([shape[0], shape[1], self._channels])
         for longer_side in self._image_sizes:
-            size = augment.scaled_size(shape, longer_side)
-            scaled = activate(self._logits(augment.resize_image(photo, size)))
+            size = scale.scaled_size(shape, longer_side)
+            scaled = activate(self._logits(scale.resize_image(photo, size)))
             total += tf.image.resize(scaled, shape[:2])
         return total / len(self._image_sizes)
 

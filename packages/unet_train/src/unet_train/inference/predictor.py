@@ -20,7 +20,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from unet_core import TiledPredictor
-from unet_train.data import augment
+from unet_train.data import scale
 from unet_train.data.labels import Mask, decide, default_names, require_logits
 from unet_train.inference.photos import Photo, read_photo
 from unet_train.options import DataOptions
@@ -160,8 +160,8 @@ class Predictor:
         shape = *photo.shape[:2], self.model.outputs[0].shape[-1]
         total = np.zeros(shape, np.float32)
         for longer_side in self.image_sizes:
-            size = augment.scaled_size(tf.shape(photo), longer_side)
-            scaled = self._predict(augment.resize_image(photo, size).numpy())
+            size = scale.scaled_size(tf.shape(photo), longer_side)
+            scaled = self._predict(scale.resize_image(photo, size).numpy())
             total += tf.image.resize(scaled, shape[:2]).numpy()
         total /= len(self.image_sizes)
         return self._without_axis(total)

@@ -81,10 +81,18 @@ class Run:
         return self.step / self.steps_per_epoch
 
     def batches(self, share: Share) -> tf.data.Dataset:
-        """One machine's share of the batches from the next step on, without end."""
+        """One machine's share of what `train_step` takes, from the next step on."""
         return self.data.train_batches(
-            margin=self.task.margin, start_step=self.step, share=share, **self._order
+            margin=self.task.margin,
+            start_step=self.step,
+            share=share,
+            finished=False,
+            **self._order,
         )
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        """The task's, on a batch that is finished on the same device."""
+        return self.task.train_step(self.data.finish(batch, margin=self.task.margin))
 
     def ids_of_batch(self, step: int) -> list[str]:
         """The TFDS ids of the examples in a batch, counted from 0."""

@@ -162,7 +162,7 @@ class Trainer:
             self._clock, seconds=run.seconds, seconds_a_step=run.seconds_a_step
         )
         train_loop = make_train_loop(
-            task.train_step,
+            run.train_step,
             task.log_names,
             strategy=self._place.strategy,
             after_step=task.after_step,
