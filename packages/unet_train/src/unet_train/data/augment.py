@@ -34,9 +34,10 @@ def vary_color(planes: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
       factors: float32 [N, 3], one for each of the three.
     """
     brightness, contrast, saturation = tf.unstack(factors[..., None, None, None], 3, 1)
-    # In whole numbers, whose sum does not depend on how they are shared out.
-    levels = tf.cast(tf.round(planes), tf.int64)
-    total = tf.reduce_sum(levels, [1, 2, 3], keepdims=True)
+    # Of whole numbers, whose sum does not depend on how they are shared out. That of a
+    # line of them is exact in float32.
+    lines = tf.reduce_sum(tf.round(planes), -1, keepdims=True)
+    total = tf.reduce_sum(tf.cast(lines, tf.int64), [1, 2, 3], keepdims=True)
     count = tf.size(planes[0], tf.int64)
     mean = brightness * tf.cast(total, tf.float32) / tf.cast(count, tf.float32)
     planes = mean + (planes * brightness - mean) * contrast
