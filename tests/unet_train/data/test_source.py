@@ -53,6 +53,30 @@ def test_a_later_start_goes_on_with_the_same_batches(make_data, start):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rotation": 10.0, "color_jitter": 0.3, "blur": 1.0, "cutout": 0.4},
+        {"border_weight": 10.0, "elastic": 2.0},
+    ],
+)
+def test_what_a_device_finishes_are_the_batches(make_data, options):
+    """With border weights, which it cannot compute, there is nothing left to do."""
+    data = make_data(**options)
+    finished, unfinished = (
+        next(iter(data.train_batches(margin=8, seed=0, finished=each)))
+        for each in (True, False)
+    )
+    done = "border_weight" in options
+    assert (unfinished[0].dtype.name, len(unfinished)) == (
+        ("uint8", 3) if done else ("int32", 2)
+    )
+    found = data.finish(unfinished, margin=8)
+    for one, other in zip(found, finished, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
     ("options", "arguments", "digest"),
     [
         ({}, {}, "058968292393344a"),

@@ -24,7 +24,10 @@ GROUPS = {
     "task": {
         "clip_norm": 0.5, "ema": 0.9, "weight_decay": 0.01, "learning_rate": 0.01,
     },
-    "data": {"scale_jitter": 0.2, "color_jitter": 0.2},
+    "data": {
+        "scale_jitter": 0.2, "rotation": 10.0, "elastic": 1.0, "color_jitter": 0.2,
+        "blur": 0.5, "cutout": 0.2,
+    },
 }  # fmt: skip
 TRAINER = {
     "deterministic": True, "steps_per_loop": 3, "checkpoint_every_steps": 4,
