@@ -16,7 +16,7 @@ from unet_train.registry import find_object
 from unet_train.runs.checkpoint import Checkpoints, step_of
 from unet_train.runs.load import load_model
 
-KILLS = 4
+KILLS = 3
 
 # All that a step can do and a checkpoint has to keep.
 GROUPS = {
