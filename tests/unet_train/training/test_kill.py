@@ -92,6 +92,7 @@ def test_killed_at_random_moments(start, records_of, tmp_path):
     reported, kills = [], 0
     while kills < KILLS or checkpoints.latest() is None:
         kills += 1
+        assert kills < 4 * KILLS, "no checkpoint was ever completed"
         trainer = {**TRAINER, "max_steps": 100_000}
         process = start("killed", resume=True, trainer=trainer, **groups)
         first_line = process.stdout.readline()

@@ -3,7 +3,7 @@
 What is done follows from what was drawn for each tile and from nothing else, so that a
 tile can be made again. All of it runs in the graph of a step, where a GPU does it. On
 processors each function is compiled by XLA: one operation after the other would pass
-over the pixels in memory, which takes two to eight times as long.
+over the pixels in memory, which takes up to eight times as long.
 
 ```python
 planes = vary_color(planes, factors)  # [N, 3, T, T] float32, 0 to 255

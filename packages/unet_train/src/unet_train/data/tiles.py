@@ -117,7 +117,7 @@ def finish(
       the instances.
     """
     size = options.tile_size
-    layers = [pixels, *(drawn[name] for name in ("numbers",) if name in drawn)]
+    layers = [pixels, drawn["numbers"]] if "numbers" in drawn else [pixels]
     if "turn" in drawn:
         planes, layers = warp(layers, drawn, size)
     elif drawn.keys() & {"color", "blur", "cutout"}:
