@@ -132,11 +132,21 @@ class _Enlarge(keras.layers.Layer):
         return tf.image.resize(image, size, self._method)
 
 
+class _OneChannel(keras.layers.Layer):
+    """Changes nothing in [N, H, W, 1]."""
+
+    def call(self, logits: tf.Tensor) -> tf.Tensor:
+        """Of one channel."""
+        return tf.expand_dims(tf.squeeze(logits, 3), 3)
+
+
 def _convertible(model: keras.Model) -> keras.Model:
-    """The same network without `UpSampling2D`.
+    """The same network, of what converters make graphs that are right.
 
     Keras repeats pixels by `tf.repeat`, of which tf2onnx 1.17 makes a graph that is
-    right or wrong by the order of a hash map, and LiteRT one that it cannot run.
+    right or wrong by the order of a hash map, and LiteRT one that it cannot run. If the
+    last node brings a single channel to the end, tf2onnx writes it as a reshape to
+    [1, N, H, W, 1], and by the same order leaves out the squeeze after it.
     """
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -146,6 +156,8 @@ def _convertible(model: keras.Model) -> keras.Model:
 
     network = keras.models.clone_model(model, clone_function=copy)
     network.set_weights(model.get_weights())
+    if network.output.shape[-1] == 1:
+        return keras.Model(network.inputs, _OneChannel()(network.output))
     return network
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -180,12 +179,6 @@ def _write_and_compare(
     path = folder / kind.file
     try:
         kind.write(module, path)
-        # What a converter makes may depend on the order of a hash map. The comparison
-        # tells whether it is right, so a wrong one is made anew, once.
-        with contextlib.suppress(ValueError):
-            return compare(kind, path, module, files)
-        if kind.needs:
-            kind.write(module, path)
         return compare(kind, path, module, files)
     except (ValueError, OSError):
         raise
