@@ -1,17 +1,22 @@
 """Our loop against `model.fit`, PyTorch and the machine, on the same tiles.
 
-    pip install torch
+    pip install torch segmentation-models-pytorch
     python benchmarks/train_step.py [--tile_size 252] [--base_filters 16] ...
     python benchmarks/train_step.py --tile_size 572 --base_filters 64 --depth 4 \
         --batch_size 1 --steps 1 --precision mixed_bfloat16
+    python benchmarks/train_step.py --encoder efficientnet_lite0 --freeze_encoder \
+        --tile_size 320 --batch_size 12 --steps 4
 
 Prints one JSON line. All train the same network at the same precision on the same
 batch from memory; they take turns, so that a machine whose speed drifts is fair to all,
 and the medians are compared. The peak is that of a large matrix product in the same
-turns. Memory is the peak of a process of its own that does two steps.
+turns. Memory is the peak of a process of its own that does two steps. With an encoder
+PyTorch's network is segmentation_models.pytorch's, of the same encoder and as many
+filters on the way up, and it is left out if that is not installed.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -27,7 +32,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from unet_core import Geometry, UNetConfig, build_unet
+from unet_core import UNetConfig, build_unet, read_geometry
 from unet_train import SegmentationTask
 from unet_train.flops import matrix_product_gflops, train_gflop
 from unet_train.task.layers import speed_up
@@ -44,9 +49,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base_filters", type=int, default=16)
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--padding", default="valid")
+    parser.add_argument("--encoder", help="a preset's, instead of filters and depth")
+    parser.add_argument("--freeze_encoder", action="store_true")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--steps", type=int, default=10, help="in one turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=MAKERS, default=[*MAKERS])
     parser.add_argument("--memory_of", help="do two steps of this one, print its peak")
     return parser.parse_args()
 
@@ -54,15 +62,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measures and prints."""
     options = parse()
-    makers: dict[str, Callable[[argparse.Namespace, int], Turn | None]] = {
-        "ours": ours,
-        "ours_plain_layers": lambda *arguments: ours(*arguments, fast=False),
-        "ours_three_classes": lambda *arguments: ours(*arguments, logits=4),
-        "model.fit": keras_fit,
-        "torch": torch_loop,
-    }
     if options.memory_of:
-        turn = makers[options.memory_of](options, 1)
+        turn = MAKERS[options.memory_of](options, 1)
         assert turn is not None
         turn(), turn()
         # Not `getrusage`: its peak is inherited from the process that started this one.
@@ -70,8 +71,8 @@ def main() -> None:
         print(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
         return
     turns: dict[str, Turn] = {}
-    for name, make in makers.items():
-        if (turn := make(options, options.steps)) is not None:
+    for name in options.only:
+        if (turn := MAKERS[name](options, options.steps)) is not None:
             turns[name] = turn
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     peaks = []
@@ -84,7 +85,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     images = options.steps * options.batch_size
     speed = {name: images / statistics.median(each) for name, each in seconds.items()}
-    gflop = train_gflop(make_model(options), options.tile_size)
+    gflop = train_gflop(make_task(options).model, options.tile_size)
     record = {
         "benchmark": "train_step",
         **vars(options),
@@ -109,28 +110,30 @@ def memory_of(name: str) -> int:
     return int(printed.splitlines()[-1]) // 1024
 
 
-def make_model(options: argparse.Namespace, logits: int = 1) -> keras.Model:
+def make_config(options: argparse.Namespace, logits: int = 1) -> UNetConfig:
     """The same network for all."""
-    return build_unet(
-        UNetConfig(
-            classes=logits,
-            depth=options.depth,
-            base_filters=options.base_filters,
-            padding=options.padding,
-        )
+    if options.encoder:
+        return UNetConfig(classes=logits, encoder=options.encoder)
+    return UNetConfig(
+        classes=logits,
+        depth=options.depth,
+        base_filters=options.base_filters,
+        padding=options.padding,
     )
 
 
 def make_task(options: argparse.Namespace, logits: int = 1) -> SegmentationTask:
     """The network with loss and optimizer, at the precision asked for."""
-    task = SegmentationTask(make_model(options, logits))
+    model = build_unet(make_config(options, logits))
+    task = SegmentationTask(model, freeze_encoder=options.freeze_encoder)
     task.set_precision(options.precision)
     return task
 
 
 def make_batch(options: argparse.Namespace, labels: int = 2) -> tuple[Any, Any]:
     """Images uint8 [N, T, T, 3] and masks uint8 [N, W, W, 1] of so many labels."""
-    window = Geometry(options.depth, options.padding).output_size(options.tile_size)
+    geometry = read_geometry(build_unet(make_config(options)))
+    window = geometry.output_size(options.tile_size)
     count, side = options.batch_size, options.tile_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
@@ -157,26 +160,75 @@ def ours(
     return lambda: loop(iterator, tf.constant(steps))[1]["loss"].numpy()
 
 
-def keras_fit(options: argparse.Namespace, steps: int) -> Turn:
+def keras_fit(
+    options: argparse.Namespace, steps: int, *, jit_compile: bool | str = "auto"
+) -> Turn:
     """A turn of `model.fit`; it has no ignored pixels, which is in its favour."""
-    # As it compiles by default: with XLA on a GPU, without on a CPU.
+    # By default with XLA on a GPU, without on a CPU.
     task, batches = make_task(options), make_batches(options)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    task.model.compile("adam", loss)
+    task.model.compile("adam", loss, jit_compile=jit_compile)
     return lambda: task.model.fit(batches, steps_per_epoch=steps, verbose=0)
 
 
-def torch_loop(options: argparse.Namespace, steps: int) -> Turn | None:
-    """The same network in PyTorch, channels last, autocast to bfloat16 if asked for."""
+def torch_loop(
+    options: argparse.Namespace, steps: int, *, compiled: bool = False
+) -> Turn | None:
+    """A turn in PyTorch, channels last, autocast to bfloat16 if asked for."""
     try:
         import torch
+
+        model = torch_encoder(options) if options.encoder else torch_unet(options)
     except ImportError:
         return None
     if options.precision == "mixed_float16":
         return None
+    torch.set_num_threads(os.cpu_count() or 1)
+    model = model.to(memory_format=torch.channels_last)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    optimizer = torch.optim.Adam(trained)
+    images, masks = (
+        torch.from_numpy(part.astype(np.float32)).permute(0, 3, 1, 2)
+        for part in make_batch(options)
+    )
+    images = (images / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    is_mixed = options.precision == "mixed_bfloat16"
+    if compiled:
+        model = torch.compile(model)
+
+    def turn() -> object:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+                logits = model(images)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits.float(), masks
+            )
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return turn
+
+
+def torch_encoder(options: argparse.Namespace) -> Any:
+    """segmentation_models.pytorch's network that is most like ours."""
+    import segmentation_models_pytorch as smp
+
+    name = f"timm-tf_{options.encoder}"
+    filters = make_config(options).decoder_filters
+    model = smp.Unet(name, encoder_weights=None, decoder_channels=filters)
+    if options.freeze_encoder:
+        # In training mode its norms would go on to take the batch's statistics.
+        model.encoder.requires_grad_(False).eval()
+    return model
+
+
+def torch_unet(options: argparse.Namespace) -> Any:
+    """The same network as ours."""
+    import torch
     from torch import nn
 
-    torch.set_num_threads(os.cpu_count() or 1)
     pad = options.padding == "same"
 
     def stage(into: int, out: int) -> Any:
@@ -216,26 +268,18 @@ def torch_loop(options: argparse.Namespace, steps: int) -> Turn | None:
                 x = join(torch.cat([skip[..., crop:end, crop:end], x], 1))
             return self.head(x)
 
-    model = UNet().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters())
-    images, masks = (
-        torch.from_numpy(part.astype(np.float32)).permute(0, 3, 1, 2)
-        for part in make_batch(options)
-    )
-    images = (images / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-    is_mixed = options.precision == "mixed_bfloat16"
+    return UNet()
 
-    def turn() -> object:
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-                logits = model(images)
-            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), masks)
-            loss.backward()
-            optimizer.step()
-        return loss.item()
 
-    return turn
+MAKERS: dict[str, Callable[..., Turn | None]] = {
+    "ours": ours,
+    "ours_plain_layers": functools.partial(ours, fast=False),
+    "ours_three_classes": functools.partial(ours, logits=4),
+    "model.fit": keras_fit,
+    "model.fit_with_xla": functools.partial(keras_fit, jit_compile=True),
+    "torch": torch_loop,
+    "torch_compiled": functools.partial(torch_loop, compiled=True),
+}
 
 
 if __name__ == "__main__":

@@ -184,7 +184,37 @@ def test_tiles_are_batched_as_the_budget_allows():
     budget = 5 * 60 * 60 * tiling._bytes_a_pixel(model, read_geometry(model))
     predictor = TiledPredictor(model, tile_size=60, memory_budget=budget)
     predictor(random_image(100, 140), progress=lambda done, _: seen.append(done))
-    assert seen == [5, 10, 12]
+    assert seen == [4, 8, 12]  # Powers of two.
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("flips", [False, True])
+def test_images_whose_tiles_are_alike_share_passes(padding, flips):
+    model, seen = random_model(1, padding, classes=3), []
+    tile = Geometry(1, padding).valid_size_for_output(44)
+    budget = 6 * tile * tile * tiling._bytes_a_pixel(model, read_geometry(model))
+    predictor = TiledPredictor(model, tile_size=tile, memory_budget=budget, flips=flips)
+    alone = TiledPredictor(model, tile_size=tile, memory_budget=1, flips=flips)
+    sizes = [(44, 44), (44, 30), (44, 44), (100, 90), (43, 44), (44, 30), (44, 44)]
+    images = [random_image(*size) + np.uint8(n) for n, size in enumerate(sizes)]
+    forward = predictor._probabilities
+    predictor._probabilities = lambda tiles: seen.append(tiles.shape) or forward(tiles)
+    found = predictor.many(images)
+    for image, each in zip(images, found, strict=True):
+        np.testing.assert_allclose(each, alone(image), atol=1e-6, rtol=0)
+    counts = [shape[0] for shape in seen if shape[1] == shape[2]]
+    assert set(counts) <= {1, 2, 4}
+    tiles = 4 + predictor._plan(100, 90).count
+    assert sum(counts) == tiles * (4 if flips else 1)
+    assert len(counts) < sum(counts) / 2
+    assert predictor.many([]) == []
+
+
+def test_one_fault_among_several_images_is_named():
+    with pytest.raises(ValueError, match=r"Received uint8 \(8, 8\)"):
+        TiledPredictor(random_model(1)).many(
+            [random_image(8, 8), np.zeros((8, 8), np.uint8)]
+        )
 
 
 def test_tiles_of_grey_images_go_one_by_one():

@@ -84,6 +84,24 @@ def test_several_sizes_are_averaged():
     assert np.abs(both - large).max() > 1e-2
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("image_size", [None, [30, 50]])
+def test_several_photos_are_predicted_as_each_alone(image_size, classes):
+    keras.utils.set_random_seed(4)
+    model = build_unet(
+        UNetConfig(depth=1, base_filters=2, padding="same", classes=classes)
+    )
+    rng = np.random.default_rng(0)
+    sizes = [(40, 70), (70, 40), (40, 70), (1, 5), (40, 71), (80, 140)]
+    photos = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    predictor = Predictor(model, image_size=image_size, flips=True)
+    found = predictor.many(photos)
+    for photo, each in zip(photos, found, strict=True):
+        expected = predictor.probabilities(photo)
+        assert each.shape == expected.shape
+        np.testing.assert_allclose(each, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("sizes", [0, [], [64, 0], [64, 64]])
 def test_a_size_that_is_none_is_named(bright, sizes):
     with pytest.raises(ValueError, match=r"`image_size` must be .*, or several"):

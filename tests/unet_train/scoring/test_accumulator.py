@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from unet_train.data.source import Example
-from unet_train.scoring.accumulator import MaskScores, Monitor, evaluate
+from unet_train.scoring import accumulator
+from unet_train.scoring.accumulator import MaskScores, Monitor, evaluate, predictions
 from unet_train.scoring.evaluation import Evaluation
 
 
@@ -15,8 +17,8 @@ class Known:
         self.predictions = predictions
         self.threshold = 0.5
 
-    def probabilities(self, image):
-        return self.predictions[int(image[0, 0, 0])]
+    def many(self, photos):
+        return [self.predictions[int(image[0, 0, 0])] for image in photos]
 
 
 @pytest.fixture
@@ -37,6 +39,46 @@ def summed(mask, probabilities):
     """Of one image, a loss of two parts: totals, and what they are divided by."""
     error = np.abs((mask == 1) - probabilities)[mask != 255]
     return np.float32([error.sum(), error.max()]), np.float32([error.size, 1])
+
+
+@pytest.mark.parametrize(
+    ("at_once", "pixels", "expected"),
+    [
+        (1, 10**6, [1, 1, 1, 1, 1]),
+        (2, 10**6, [2, 2, 1]),
+        (9, 10**6, [5]),
+        (9, 80, [3, 2]),  # They have 36, 40, 42, 42 and 40.
+    ],
+)
+def test_images_are_read_and_predicted_some_at_a_time(
+    images, monkeypatch, at_once, pixels, expected
+):
+    monkeypatch.setattr(accumulator, "PIXELS_AT_ONCE", pixels)
+    predictor, seen, read = Known(images[1]), [], []
+    predict = predictor.many
+
+    def many(photos):
+        assert sum(seen) + len(photos) == len(read)
+        seen.append(len(photos))
+        return predict(photos)
+
+    predictor.many = many
+    examples = (read.append(each) or each for each in images[0])
+    found = list(predictions(predictor, examples, at_once=at_once))
+    assert [each.id for each, _ in found] == [each.id for each in images[0]]
+    for (_, prediction), known in zip(found, images[1], strict=True):
+        np.testing.assert_array_equal(prediction, known)
+    assert [each for each in seen if each] == expected
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [([], 1), (["a GPU"], 5)])
+def test_several_are_predicted_together_on_a_gpu(images, monkeypatch, gpus, expected):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus)
+    predictor, seen = Known(images[1]), []
+    predict = predictor.many
+    predictor.many = lambda photos: seen.append(len(photos)) or predict(photos)
+    evaluate(predictor, images[0], MaskScores(0.5))
+    assert max(seen) == expected
 
 
 def test_the_loss_is_a_mean_over_all_images_together(images):

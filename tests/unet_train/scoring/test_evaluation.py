@@ -221,8 +221,11 @@ class Fixed:
     def __init__(self, images):
         self._again = {m.shape: p for m, p in images}
 
+    def many(self, photos):
+        return [self._again[photo.shape[:2]] for photo in photos]
+
     def probabilities(self, photo):
-        return self._again[photo.shape[:2]]
+        return self.many([photo])[0]
 
     def __call__(self, photo):
         return self.probabilities(photo) >= self.threshold

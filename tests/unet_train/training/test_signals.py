@@ -184,15 +184,15 @@ class Watched(SegmentationTask):
 
     def make_predictor(self, **options):
         predictor = super().make_predictor(**options)
-        predict = predictor.probabilities
+        predict = predictor.many
 
-        def probabilities(photo):
-            self.scored += 1
+        def many(photos):
+            self.scored += len(photos)
             if int(self.optimizer.iterations) == self.from_step:
                 signal.raise_signal(signal.SIGTERM)
-            return predict(photo)
+            return predict(photos)
 
-        predictor.probabilities = probabilities
+        predictor.many = many
         return predictor
 
 

@@ -12,9 +12,11 @@ with one pass over the whole photo.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import keras
@@ -39,6 +41,22 @@ _LARGEST_TENSORS = 4
 # Bytes of one channel of the image, from uint8 to scaled float32, and of one class,
 # from logits to the copy that is returned.
 _BYTES_AT_THE_ENDS = 16
+
+# What is averaged: the image, left to right, upside down, both.
+_MIRRORS = [*itertools.product((slice(None), slice(None, None, -1)), repeat=2)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """An image, the tiles it is predicted in, and where the prediction goes."""
+
+    image: npt.NDArray[np.uint8]
+    out: npt.NDArray[np.float32]
+    plan: TilePlan
+
+
+_Tile = tuple[_Job, Span, Span]
+"""One of an image, as its rows and its columns."""
 
 
 def predict_image(
@@ -162,25 +180,68 @@ class TiledPredictor:
             raise ValueError(
                 f"`out` must be a float32 array {shape}. Received {_described(out)}."
             )
-        plan = self._plan(*image.shape[:2])
-        turns = list(itertools.islice(_mirrors(image, out), self._turns))
-        done, total = 0, len(turns) * plan.count
-        for turn, (source, target) in enumerate(turns):
-            for batch in self._batches(plan):
-                outputs = self._predict_tiles(source, batch, plan)
-                for (y, x), output in zip(batch, outputs, strict=True):
+        self._predict([_Job(image, out, self._plan(*image.shape[:2]))], progress)
+        return out
+
+    def many(
+        self, images: Sequence[npt.NDArray[np.uint8]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Predicts several images, of which tiles of one size share a pass.
+
+        As many as the memory budget allows. That is quicker where one image is too
+        little work, which is on a GPU; the results are those of one image after the
+        other but for rounding.
+
+        Args:
+          images: Each as for `predict_image`, of any sizes.
+
+        Returns:
+          What `predict_image` returns for each, in their order.
+
+        Raises:
+          ValueError: As for `predict_image`.
+
+        Example:
+          ```python
+          import numpy as np
+          from unet_core import TiledPredictor, UNetConfig, build_unet
+
+          predict = TiledPredictor(build_unet(UNetConfig(depth=2, base_filters=8)))
+          photos = [np.zeros((height, 60, 3), np.uint8) for height in (40, 50, 40)]
+          assert [len(each) for each in predict.many(photos)] == [40, 50, 40]
+          ```
+        """
+        jobs, by_size = [], collections.defaultdict(list)
+        for image in map(self._check_image, images):
+            out = np.empty((*image.shape[:2], self._classes), np.float32)
+            job = _Job(image, out, self._plan(*image.shape[:2]))
+            jobs.append(job)
+            by_size[job.plan.height, job.plan.width].append(job)
+        for alike in by_size.values():
+            self._predict(alike)
+        return [job.out for job in jobs]
+
+    def _predict(
+        self, jobs: list[_Job], progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Predicts images whose tiles are of one size."""
+        done, total = 0, self._turns * sum(job.plan.count for job in jobs)
+        for turn in range(self._turns):
+            for batch in self._batches(jobs):
+                outputs = self._predict_tiles(batch, turn)
+                for (job, y, x), output in zip(batch, outputs, strict=True):
                     used = output[y.taken, x.taken]
                     if turn:
-                        target[y.output, x.output] += used
+                        job.out[_MIRRORS[turn]][y.output, x.output] += used
                     else:
-                        target[y.output, x.output] = used
+                        job.out[y.output, x.output] = used
                 del outputs, output, used  # Memory, before the next pass.
                 done += len(batch)
                 if progress:
                     progress(done, total)
-        if len(turns) > 1:
-            out /= len(turns)
-        return out
+        if self._turns > 1:
+            for job in jobs:
+                np.divide(job.out, self._turns, out=job.out)
 
     @property
     def largest_tile(self) -> int | None:
@@ -220,29 +281,27 @@ class TiledPredictor:
             )
         return plan
 
-    def _batches(self, plan: TilePlan) -> Iterator[list[tuple[Span, Span]]]:
-        at_once = max(1, self._pixels_a_pass // plan.pixels)
+    def _batches(self, jobs: list[_Job]) -> Iterator[list[_Tile]]:
+        at_once = max(1, self._pixels_a_pass // jobs[0].plan.pixels)
         if self._channels == 1:
             # oneDNN adds up a convolution of one channel in another order for a batch
             # than for one image, which a preset's other layers do not.
             at_once = 1
-        tiles = plan.tiles
-        while batch := list(itertools.islice(tiles, at_once)):
-            yield batch
+        tiles = ((job, y, x) for job in jobs for y, x in job.plan.tiles)
+        left = sum(job.plan.count for job in jobs)
+        while left:
+            # A power of two: cuDNN searches for the best way anew for each shape.
+            count = 1 << min(left, at_once).bit_length() - 1
+            yield list(itertools.islice(tiles, count))
+            left -= count
 
-    def _predict_tiles(
-        self,
-        image: npt.NDArray[np.uint8],
-        batch: list[tuple[Span, Span]],
-        plan: TilePlan,
-    ) -> npt.NDArray[np.float32]:
-        height, width = image.shape[:2]
+    def _predict_tiles(self, batch: list[_Tile], turn: int) -> npt.NDArray[np.float32]:
         tiles = [
-            image[
-                _mirrored(y.start, plan.height, height)[:, np.newaxis],
-                _mirrored(x.start, plan.width, width),
+            job.image[_MIRRORS[turn]][
+                _mirrored(y.start, job.plan.height, len(job.image))[:, np.newaxis],
+                _mirrored(x.start, job.plan.width, job.image.shape[1]),
             ]
-            for y, x in batch
+            for job, y, x in batch
         ]
         return self._probabilities(np.stack(tiles)).numpy()
 
@@ -309,7 +368,7 @@ def _check_budget(memory_budget: float) -> int:
 
 
 def _check_flips(flips: Flips) -> int:
-    """How many of `_mirrors` to average."""
+    """How many of `_MIRRORS` to average."""
     turns = {False: 1, "horizontal": 2, True: 4}
     if flips not in list(turns):
         raise ValueError(
@@ -345,11 +404,3 @@ def _mirrored(start: int, count: int, size: int) -> npt.NDArray[np.intp]:
         return np.zeros_like(places)
     places %= 2 * (size - 1)
     return np.where(places < size, places, 2 * (size - 1) - places)
-
-
-def _mirrors(
-    image: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]
-) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
-    """The image, left to right, upside down, both, each with a view to write into."""
-    for turn in itertools.product((slice(None), slice(None, None, -1)), repeat=2):
-        yield image[turn], out[turn]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
     from unet_train.data.source import SegmentationData
     from unet_train.inference.predictor import Predictor, require_no_threshold
-    from unet_train.runs.folder import CONFIG, METRICS, folder_of, local, read_config
+    from unet_train.runs.folder import CONFIG, METRICS, local, read_config
     from unet_train.runs.load import load_trained
     from unet_train.scoring import report
     from unet_train.training.devices import let_gpus_grow
@@ -88,8 +89,7 @@ def run(options: jsonargparse.Namespace) -> int:
         class_names=names,
     )
     split = options.split or data.eval_split
-    default = folder_of(run_dir) / report.FOLDER
-    folder = local(options.output or default)
+    folder = local(options.output or _beside(run_dir))
     if (folder / CONFIG).exists():
         raise ValueError(
             f"--output {folder} is the folder of a run, whose {METRICS} would be lost."
@@ -120,6 +120,15 @@ def run(options: jsonargparse.Namespace) -> int:
         _print_table(record, title=f"{run_dir} on {split}")
         print(f"{page}")
     return 0
+
+
+def _beside(run_dir: str) -> str | os.PathLike[str]:
+    """Where results go unless a folder is given."""
+    from unet_train.runs.folder import folder_of
+    from unet_train.runs.remote import is_address
+    from unet_train.scoring.report import FOLDER
+
+    return run_dir if is_address(run_dir) else folder_of(run_dir) / FOLDER
 
 
 def _evaluate(

@@ -14,6 +14,7 @@ from unet_train.commands.shared import (
     require_folder,
     training_parser,
 )
+from unet_train.runs.remote import is_address
 from unet_train.training.callback import Callback
 
 HELP = "train"
@@ -28,7 +29,10 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
     """Options of the run, the folder it goes to, callbacks."""
     fit = training_parser("Train, or go on training.")
     fit.add_argument(
-        "--run_dir", type=str, required=True, help="folder for everything of this run"
+        "--run_dir",
+        type=str,
+        required=True,
+        help="folder for everything of this run; may be an address, such as gs://",
     )
     fit.add_argument(
         "--resume",
@@ -47,7 +51,8 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Trains."""
-    if "TF_CONFIG" not in os.environ:  # Of several machines only the first writes.
+    # Of several machines only the first writes.
+    if "TF_CONFIG" not in os.environ and not is_address(options.run_dir):
         require_folder("--run_dir", options.run_dir)
     parts = parser().instantiate(options)
     from unet_train import Trainer

@@ -7,8 +7,8 @@ are taken from it, and a network of one's own is made from what Keras saved of i
 
 from __future__ import annotations
 
+import contextlib
 import os
-import pathlib
 from collections.abc import Collection
 from typing import Any
 
@@ -17,6 +17,7 @@ import keras
 from unet_train.registry import find_object
 from unet_train.runs.folder import CONFIG, read_config
 from unet_train.runs.load import load_architecture
+from unet_train.runs.remote import to_read
 from unet_train.task.loss import Loss
 
 PARTS = ("loss", "optimizer", "schedule")
@@ -33,7 +34,9 @@ _BASES = (
 
 def is_run(run_dir: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a run, rather than being there for one to come."""
-    return (pathlib.Path(run_dir) / CONFIG).exists()
+    with contextlib.suppress(FileNotFoundError):
+        return (to_read(run_dir) / CONFIG).exists()
+    return False  # Nothing lies at an address.
 
 
 def options_of_run(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +58,7 @@ from unet_train.inference.predictor import Predictor
 from unet_train.options import TrainerOptions
 from unet_train.runs.folder import METRICS
 from unet_train.runs.load import Weights
+from unet_train.runs.remote import to_read
 from unet_train.task.layers import speed_up
 from unet_train.task.segmentation import SegmentationTask
 from unet_train.training.precision import choose_precision, processor_flags
@@ -102,9 +102,7 @@ class Scope:
     @property
     def is_before_end(self) -> bool:
         """Whether something is still to be trained."""
-        return (
-            self.run_dir is None or not (pathlib.Path(self.run_dir) / METRICS).exists()
-        )
+        return self.run_dir is None or not (to_read(self.run_dir) / METRICS).exists()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from unet_train.doctor.finding import Finding
 from unet_train.doctor.pace import Pace
 from unet_train.doctor.words import share
 from unet_train.inference.predictor import Predictor
+from unet_train.scoring.accumulator import predictions
 from unet_train.scoring.confusion import (
     confusion_matrix,
     foreground_of,
@@ -126,8 +127,9 @@ def score(
       pace: Told after each.
     """
     scores = Scores(predictor.threshold, predictor.class_names)
-    for number, example in enumerate(examples, 1):
-        scores.add(example.mask[..., 0], predictor.probabilities(example.image))
+    found = predictions(predictor, examples)
+    for number, (example, prediction) in enumerate(found, 1):
+        scores.add(example.mask[..., 0], prediction)
         if pace is not None:
             pace(number)
     return scores

@@ -125,7 +125,7 @@ def export(
         facts = Facts(
             config=config,
             weights=weights,
-            metrics=_metrics(pathlib.Path(run_dir), weights, trained.step),
+            metrics=_metrics(run_dir, weights, trained.step),
             counts=_counts(config),
             compared_on=compared_on,
             parity=parity,
@@ -218,7 +218,9 @@ def _require_readable(path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def _metrics(run_dir: pathlib.Path, weights: str, step: int) -> dict[str, Any] | None:
+def _metrics(
+    run_dir: str | os.PathLike[str], weights: str, step: int
+) -> dict[str, Any] | None:
     """The scores of these weights, if they have been validated."""
     folder = run_folder.folder_of(run_dir)
     folder = load.best_folder(folder) if weights == "best" else folder

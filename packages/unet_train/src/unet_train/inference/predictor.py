@@ -155,21 +155,32 @@ class Predictor:
         """
         if not isinstance(photo, np.ndarray):
             photo = read_photo(photo)
-        if not self.image_sizes:
-            return self._without_axis(self._predict(photo))
-        shape = *photo.shape[:2], self.model.outputs[0].shape[-1]
-        total = np.zeros(shape, np.float32)
-        for longer_side in self.image_sizes:
-            size = scale.scaled_size(tf.shape(photo), longer_side)
-            scaled = self._predict(scale.resize_image(photo, size).numpy())
-            total += tf.image.resize(scaled, shape[:2]).numpy()
-        total /= len(self.image_sizes)
-        return self._without_axis(total)
+        return self.many([photo])[0]
 
-    def _without_axis(
-        self, probabilities: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        return probabilities[..., 0] if self.is_binary else probabilities
+    def many(self, photos: Sequence[Photo]) -> list[npt.NDArray[np.float32]]:
+        """The `probabilities` of several photos.
+
+        Those of one size share passes, which is quicker on a GPU. Everything else
+        calls this, so that it is what a predictor of one's own changes.
+
+        Args:
+          photos: Each uint8 [H, W, 3].
+
+        Returns:
+          What `probabilities` returns for each, in their order, but for rounding.
+        """
+        if not self.image_sizes:
+            found = self._predict.many(photos)
+        else:
+            logits = self.model.outputs[0].shape[-1]
+            found = [np.zeros((*each.shape[:2], logits), np.float32) for each in photos]
+            for longer_side in self.image_sizes:
+                small = self._predict.many([_scaled(x, longer_side) for x in photos])
+                for total, each in zip(found, small, strict=True):
+                    total += tf.image.resize(each, total.shape[:2]).numpy()
+            for total in found:
+                total /= len(self.image_sizes)
+        return [each[..., 0] for each in found] if self.is_binary else found
 
     def decide(self, probabilities: npt.NDArray[np.float32]) -> Mask:
         """The mask that `probabilities` give: bool, or of several classes uint8."""
@@ -182,6 +193,11 @@ class Predictor:
           bool [H, W]; of several classes their labels, uint8 [H, W].
         """
         return self.decide(self.probabilities(photo))
+
+
+def _scaled(photo: Photo, longer_side: int) -> Photo:
+    size = scale.scaled_size(tf.shape(photo), longer_side)
+    return np.asarray(scale.resize_image(photo, size))
 
 
 def require_no_threshold(threshold: float | None, names: Sequence[str]) -> None:

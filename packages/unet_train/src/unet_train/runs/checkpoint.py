@@ -43,6 +43,9 @@ FORMAT = 2
 The checksum is looked at before: one that is made in another way needs another name.
 """
 
+STATE, TENSORS = "state.json", "tensors"
+"""In a checkpoint: what it tells, and how the names of TensorFlow's files begin."""
+
 _NAME = re.compile(r"step_(\d+)")
 
 
@@ -117,11 +120,11 @@ class Checkpoints:
         partial = self.directory / f".{final.name}.partial"
         with _whole_or_gone(partial, final):
             partial.mkdir(parents=True)
-            tf.train.Checkpoint(**objects).write(str(partial / "tensors"))
+            tf.train.Checkpoint(**objects).write(str(partial / TENSORS))
             state = {"format": FORMAT, **state}
             sealed = {"checksum": _checksum(state, partial), **state}
             text = json.dumps(sealed, indent=1)
-            (partial / "state.json").write_text(text + "\n", encoding="utf-8")
+            (partial / STATE).write_text(text + "\n", encoding="utf-8")
         return self._thread.submit(self._complete, partial, final)
 
     def _complete(self, partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
@@ -201,7 +204,7 @@ class Checkpoints:
         with _naming_the_fault(path):
             state = _read_state(path, fields or {})
             try:
-                status = tf.train.Checkpoint(**objects).read(str(path / "tensors"))
+                status = tf.train.Checkpoint(**objects).read(str(path / TENSORS))
                 status.assert_existing_objects_matched()
             except (
                 AssertionError,
@@ -273,7 +276,7 @@ def _damaged(path: pathlib.Path, reason: str) -> DamagedError:
 def _read_state(path: pathlib.Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """What `state.json` holds, if that is what was written."""
     try:
-        state = json.loads((path / "state.json").read_bytes())
+        state = json.loads((path / STATE).read_bytes())
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"state.json is no JSON ({error})") from error
     if not isinstance(state, dict):
@@ -304,7 +307,7 @@ def _read_state(path: pathlib.Path, fields: Mapping[str, type]) -> dict[str, Any
 
 def _checksum(state: dict[str, Any], path: pathlib.Path) -> str:
     """Of a state and of the index of the tensors beside it."""
-    index = (path / "tensors.index").read_bytes()
+    index = (path / f"{TENSORS}.index").read_bytes()
     return hashlib.sha256(json.dumps(state).encode() + index).hexdigest()
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from unet_train.options import DataOptions, TaskOptions
+from unet_train.runs.remote import is_address, to_read
 
 if TYPE_CHECKING:
     import keras
@@ -73,18 +74,20 @@ def local(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ValueError: It is an address. As a path it would be a folder named `gs:`.
     """
-    if "://" in os.fspath(path):
+    if is_address(path):
         raise ValueError(
-            f"{path} is an address, and runs, models and results lie in folders of the"
-            " file system. Give such a folder, on several machines one that they"
-            " share; copy it there or from there with the tools of that storage."
+            f"{path} is an address, where only runs may lie; results are written to a"
+            " folder of the file system. Give one with --output."
         )
     return pathlib.Path(path)
 
 
 def folder_of(run_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """The folder of a run or of a published model, also of one given by its file."""
-    path = local(run_dir)
+    """The folder of a run or of a published model, also of one given by its file.
+
+    Of an address it is a copy, to read.
+    """
+    path = to_read(run_dir)
     return path.parent if path.is_file() else path
 
 

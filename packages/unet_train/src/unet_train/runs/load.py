@@ -26,9 +26,9 @@ from unet_train.runs.folder import (
     METRICS,
     MODEL,
     folder_of,
-    local,
     read_config,
 )
+from unet_train.runs.remote import to_read
 
 Weights = Literal["last", "best"]
 
@@ -80,7 +80,7 @@ def load_trained(run_dir: str | os.PathLike[str], weights: Weights = "last") -> 
 
     A `model.keras` may be given in place of its folder, and is then the one.
     """
-    run_dir = local(run_dir)
+    run_dir = to_read(run_dir)
     if weights == "best":
         return _load_finished(best_folder(folder_of(run_dir)) / MODEL)
     if run_dir.is_file():
@@ -123,7 +123,7 @@ def load_network(path: str | os.PathLike[str]) -> keras.Model:
       OSError: A checkpoint cannot be read for now.
       ValueError: It is none of these, or has no weights yet, or they are damaged.
     """
-    path = pathlib.Path(path)
+    path = to_read(path)
     if (path / CONFIG).exists():
         return load_trained(path).model
     file = path / MODEL if path.is_dir() else path
@@ -148,7 +148,7 @@ def load_architecture(run_dir: str | os.PathLike[str]) -> keras.Model:
     Raises:
       ValueError: It cannot be read.
     """
-    path = pathlib.Path(run_dir) / ARCHITECTURE
+    path = to_read(run_dir) / ARCHITECTURE
     try:
         return keras.models.model_from_json(path.read_text(encoding="utf-8"))
     except Exception as error:  # Keras raises whatever a changed file causes.

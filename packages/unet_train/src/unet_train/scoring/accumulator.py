@@ -14,11 +14,12 @@ whatever names it gives.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from unet_train.data.labels import as_foreground, decide
 from unet_train.options.data import FOREGROUND
@@ -53,6 +54,13 @@ class Accumulator(Protocol):
 
     def result(self) -> dict[str, float]:
         """The scores by name."""
+
+
+AT_ONCE = 32
+"""Images that are predicted together on a GPU."""
+
+PIXELS_AT_ONCE = 32_000_000
+"""When images have so many pixels, no more are read before they are predicted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +106,7 @@ class Monitor:
 def evaluate(
     predictor: Predictor, examples: Iterable[Example], scores: Accumulator
 ) -> dict[str, float]:
-    """Predicts whole images, one at a time, and scores them.
+    """Predicts whole images and scores them.
 
     ```python
     from unet_train.scoring.accumulator import MaskScores, evaluate
@@ -115,9 +123,40 @@ def evaluate(
     Returns:
       The scores by name.
     """
-    for example in examples:
-        scores.add(example, predictor.probabilities(example.image))
+    for example, prediction in predictions(predictor, examples):
+        scores.add(example, prediction)
     return scores.result()
+
+
+def predictions(
+    predictor: Predictor, examples: Iterable[Example], *, at_once: int | None = None
+) -> Iterator[tuple[Example, npt.NDArray[np.float32]]]:
+    """Examples with what `Predictor.probabilities` gives for their images, in order.
+
+    Args:
+      predictor: What predicts.
+      examples: Whole images, of any sizes.
+      at_once: So many are read, and those of one size predicted together; fewer of
+        large ones. None for one after the other on a CPU, where that is as quick and
+        takes the least memory, and 32 on a GPU.
+    """
+    if at_once is None:
+        at_once = AT_ONCE if tf.config.list_logical_devices("GPU") else 1
+    some: list[Example] = []
+    for example in examples:
+        some.append(example)
+        pixels = sum(each.mask.size for each in some)
+        if len(some) >= at_once or pixels > PIXELS_AT_ONCE:
+            yield from _predicted(predictor, some)
+            some = []
+    yield from _predicted(predictor, some)
+
+
+def _predicted(
+    predictor: Predictor, examples: list[Example]
+) -> Iterator[tuple[Example, npt.NDArray[np.float32]]]:
+    found = predictor.many([each.image for each in examples])
+    return zip(examples, found, strict=True)
 
 
 class MaskScores:

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_train.runs.folder import METRICS
+from unet_train.runs.remote import to_read
 from unet_train.scoring.bootstrap import interval, resampled
 from unet_train.scoring.classes import class_samples
 from unet_train.scoring.counts import (
@@ -74,7 +74,7 @@ def read_evaluation(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
       ValueError: Nothing, or something else.
     """
-    folder = pathlib.Path(run_dir)
+    folder = to_read(run_dir)
     inner = folder / FOLDER
     path = (inner if inner.is_dir() else folder) / METRICS
     try:

@@ -15,7 +15,7 @@ from unet_train.graph import as_written
 from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
-from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
+from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor, evaluate
 from unet_train.task.encoder import prepare_encoder, slowed
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss, at_full_size
@@ -254,8 +254,7 @@ class SegmentationTask:
         """
         if self.options.threshold is None and len(self.class_names) == 1:
             scores = MaskScores(self.threshold)
-            for example in examples:
-                scores.add(example, predictor.probabilities(example.image))
+            evaluate(predictor, examples, scores)
             if scores.curve.pixels:
                 self.threshold = scores.curve.best_threshold()
         predictor.threshold = self.threshold

@@ -21,7 +21,6 @@ from unet_train.runs.folder import (
     ARCHITECTURE,
     METRICS,
     MODEL,
-    local,
     origin_of,
     save_aside,
     write_config,
@@ -34,6 +33,7 @@ from unet_train.task.warm_start import start_from
 from unet_train.training import devices
 from unet_train.training.callback import Callback, check_hooks
 from unet_train.training.loop import make_train_loop
+from unet_train.training.mirror import working_folder
 from unet_train.training.precision import settle_precision
 from unet_train.training.run import (
     Agenda,
@@ -78,22 +78,23 @@ class Trainer:
         """Sets up seed and devices.
 
         Args:
-          run_dir: The run folder, made if need be.
+          run_dir: The run folder, made if need be. For an address (`gs://`) it is a
+            folder of this machine, copied from there and, as it grows, back.
           callbacks: Called at each hook in this order, on the first machine only.
           clock: Seconds from any start.
           **options: Fields of `TrainerOptions`.
 
         Raises:
-          ValueError: An impossible option, a callback with an unknown hook, or an
-            address (`gs://`) for a folder.
+          ValueError: An impossible option, or a callback with an unknown hook.
+          OSError: An address that cannot be read.
           RuntimeError: The devices asked for are not there.
         """
-        self.run_dir = local(run_dir)
+        self.run_dir, mirrors = working_folder(run_dir)
         self.options = TrainerOptions(**options)
         if self.options.fast_dev_run:
             self.run_dir = self.run_dir / "fast_dev_run"
             self.options = self.options.shortened()
-        self.callbacks = list(callbacks)
+        self.callbacks = [*callbacks, *mirrors]
         for callback in self.callbacks:
             check_hooks(callback)
         self._clock = clock

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from unet_train.data.source import Example
+from unet_train.scoring.accumulator import predictions
 from unet_train.training.run import Run
 
 
@@ -86,8 +87,8 @@ class Validation:
             compared = set(run.data.places_within(compare_on))
         count = 0
         try:
-            for example in self._until_signal(run.data.examples(limit=limit)):
-                found = run.predictor.probabilities(example.image)
+            examples = self._until_signal(run.data.examples(limit=limit))
+            for example, found in predictions(run.predictor, examples):
                 run.scores.add(example, found)
                 if count in compared:
                     comparable.add(example, found)

@@ -1,0 +1,176 @@
+"""Run folders at an address: `gs://`, `s3://` and whatever else fsspec knows.
+
+A run works in a folder of its machine, which is copied to the address and from there.
+
+```python
+storage = Storage("gs://cats/runs/1")
+storage.fetch(folder)  # What lies there, checkpoints that are complete.
+storage.push(folder)  # What is new here; removed there is what is gone here.
+```
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import fsspec
+
+from unet_train.runs.checkpoint import STATE, TENSORS
+
+_LOGS = "events.out."
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it is no path of the file system."""
+    return "://" in os.fspath(path)
+
+
+def to_read(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path of the file system; of an address, a copy of what lies there.
+
+    Raises:
+      OSError: The address cannot be read, or nothing lies there.
+    """
+    address = os.fspath(path)
+    if not is_address(address):
+        return pathlib.Path(path)
+    if address.endswith(".keras"):  # Its scores lie beside it.
+        folder, _, name = address.rpartition("/")
+        return _copy_of(folder) / name
+    return _copy_of(address.rstrip("/"))
+
+
+@functools.cache
+def _copy_of(address: str) -> pathlib.Path:
+    """What lies at an address, but for logs; copied once, gone with the process."""
+    folder = new_folder()
+    forget(folder)
+    if not Storage(address).fetch(folder, logs=False):
+        raise FileNotFoundError(
+            f"Nothing lies at {address}. Give the --run_dir of a run, or correct it."
+        )
+    return folder
+
+
+def new_folder() -> pathlib.Path:
+    """A folder of this machine to work in."""
+    return pathlib.Path(tempfile.mkdtemp(prefix="unet-train-"))
+
+
+def forget(folder: pathlib.Path) -> None:
+    """Has a folder go with the process."""
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+class Storage:
+    """A run folder at an address.
+
+    A checkpoint there counts from its `state.json` on, which is copied last and
+    removed first: a copy that is broken off leaves none that is torn.
+
+    Attributes:
+      address: Such as `gs://bucket/run`.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Looks at nothing yet.
+
+        Raises:
+          OSError: The library for such an address is not installed.
+        """
+        self.address = address
+        with self._naming_the_fault("reached"):
+            self._files, self._root = fsspec.core.url_to_fs(address)
+        self._known: dict[pathlib.PurePosixPath, tuple[int, int]] = {}
+
+    def fetch(self, folder: pathlib.Path, *, logs: bool = True) -> int:
+        """Copies what lies there, but for checkpoints that are not complete.
+
+        Args:
+          folder: Where to.
+          logs: Those for TensorBoard too.
+
+        Returns:
+          How many files there were.
+
+        Raises:
+          OSError: It cannot be read.
+        """
+        with self._naming_the_fault("read"):
+            self._files.invalidate_cache()
+            names = [
+                pathlib.PurePosixPath(path).relative_to(self._root)
+                for path in self._files.find(self._root)
+            ]
+            torn = {name.parent for name in names if name.name.startswith(TENSORS)}
+            torn -= {name.parent for name in names if name.name == STATE}
+            for name in names:
+                if name.parent in torn or (name.name.startswith(_LOGS) and not logs):
+                    continue
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._files.get_file(self._at(name), str(file))
+                self._known[name] = _stamp(file)
+        return len(names)
+
+    def push(self, folder: pathlib.Path) -> None:
+        """Copies what changed since the last time, and removes what is gone.
+
+        What was never copied by this object is left alone.
+
+        Raises:
+          OSError: It cannot be written. What is missing comes with the next call.
+        """
+        found = _stamps(folder)
+        changed = [name for name in found if self._known.get(name) != found[name]]
+        gone = self._known.keys() - found.keys()
+        with self._naming_the_fault("written"):
+            for name in sorted(changed, key=lambda name: (name.name == STATE, name)):
+                if not (folder / name).exists():  # An old checkpoint, gone meanwhile.
+                    continue
+                self._files.makedirs(self._at(name.parent), exist_ok=True)
+                self._files.put_file(str(folder / name), self._at(name))
+                self._known[name] = found[name]
+            for name in sorted(gone, key=lambda name: (name.name != STATE, name)):
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.rm_file(self._at(name))
+                del self._known[name]
+
+    def _at(self, name: pathlib.PurePosixPath) -> str:
+        return f"{self._root}/{name}"
+
+    @contextlib.contextmanager
+    def _naming_the_fault(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Each storage's library raises its own.
+            raise OSError(
+                f"{self.address} cannot be {what}: {type(error).__name__}: {error}. See"
+                " to the address, the rights and the network; gs:// needs `pip install"
+                " gcsfs`, s3:// needs s3fs."
+            ) from error
+
+
+def _stamps(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, tuple[int, int]]:
+    """The files of a run, but for those that are not yet whole."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        name = pathlib.PurePosixPath(file.relative_to(folder).as_posix())
+        if any(part.startswith((".", "partial.")) for part in name.parts):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # An old checkpoint.
+            if file.is_file():
+                found[name] = _stamp(file)
+    return found
+
+
+def _stamp(file: pathlib.Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
