@@ -124,8 +124,7 @@ def run(options: jsonargparse.Namespace) -> int:
 
 def _beside(run_dir: str) -> str | os.PathLike[str]:
     """Where results go unless a folder is given."""
-    from unet_train.runs.folder import folder_of
-    from unet_train.runs.remote import is_address
+    from unet_train.runs.folder import folder_of, is_address
     from unet_train.scoring.report import FOLDER
 
     return run_dir if is_address(run_dir) else folder_of(run_dir) / FOLDER

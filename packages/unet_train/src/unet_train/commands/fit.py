@@ -14,7 +14,7 @@ from unet_train.commands.shared import (
     require_folder,
     training_parser,
 )
-from unet_train.runs.remote import is_address
+from unet_train.runs.folder import is_address
 from unet_train.training.callback import Callback
 
 HELP = "train"

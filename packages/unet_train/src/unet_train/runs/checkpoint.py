@@ -28,6 +28,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from unet_train.runs.folder import STATE, TENSORS
+
 # What TensorFlow raises for files that are torn or missing. Others of its errors, and
 # the system's, are of the machine: out of memory, no right to read, a broken disk.
 _TORN = (
@@ -42,9 +44,6 @@ FORMAT = 2
 
 The checksum is looked at before: one that is made in another way needs another name.
 """
-
-STATE, TENSORS = "state.json", "tensors"
-"""In a checkpoint: what it tells, and how the names of TensorFlow's files begin."""
 
 _NAME = re.compile(r"step_(\d+)")
 

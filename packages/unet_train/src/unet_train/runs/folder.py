@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from unet_train.options import DataOptions, TaskOptions
-from unet_train.runs.remote import is_address, to_read
 
 if TYPE_CHECKING:
     import keras
 
 CONFIG, MODEL, ARCHITECTURE = "config.yaml", "model.keras", "architecture.json"
 CHECKPOINTS, METRICS, BEST = "checkpoints", "metrics.json", "best"
+
+STATE, TENSORS = "state.json", "tensors"
+"""In a checkpoint: what it tells, and how the names of TensorFlow's files begin."""
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -68,6 +70,11 @@ def write_config(
     write_text(run_dir / CONFIG, text)
 
 
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether it is no path of the file system, but such as `gs://bucket/run`."""
+    return "://" in os.fspath(path)
+
+
 def local(path: str | os.PathLike[str]) -> pathlib.Path:
     """A path of the file system.
 
@@ -87,6 +94,8 @@ def folder_of(run_dir: str | os.PathLike[str]) -> pathlib.Path:
 
     Of an address it is a copy, to read.
     """
+    from unet_train.runs.remote import to_read
+
     path = to_read(run_dir)
     return path.parent if path.is_file() else path
 

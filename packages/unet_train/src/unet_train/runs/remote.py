@@ -22,14 +22,9 @@ from collections.abc import Iterator
 
 import fsspec
 
-from unet_train.runs.checkpoint import STATE, TENSORS
+from unet_train.runs.folder import STATE, TENSORS, is_address
 
 _LOGS = "events.out."
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether it is no path of the file system."""
-    return "://" in os.fspath(path)
 
 
 def to_read(path: str | os.PathLike[str]) -> pathlib.Path:

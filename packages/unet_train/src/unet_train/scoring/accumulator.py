@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from unet_train.data.labels import as_foreground, decide
 from unet_train.options.data import FOREGROUND
@@ -140,6 +139,8 @@ def predictions(
         large ones. None for one after the other on a CPU, where that is as quick and
         takes the least memory, and 32 on a GPU.
     """
+    import tensorflow as tf  # Not where scores are only compared.
+
     if at_once is None:
         at_once = AT_ONCE if tf.config.list_logical_devices("GPU") else 1
     some: list[Example] = []

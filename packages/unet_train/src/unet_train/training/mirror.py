@@ -12,7 +12,8 @@ import logging
 import os
 import pathlib
 
-from unet_train.runs.remote import Storage, forget, is_address, new_folder
+from unet_train.runs.folder import is_address
+from unet_train.runs.remote import Storage, forget, new_folder
 from unet_train.training.callback import Callback
 from unet_train.training.run import Run
 
