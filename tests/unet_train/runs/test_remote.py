@@ -109,7 +109,10 @@ def test_a_run_that_is_there_is_not_overwritten(cloud, data_dir, capsys):
     assert fit(data_dir, "cloud://cats/run", "--trainer.max_steps=2") == 0
     before = dict(cloud.store)
     assert fit(data_dir, "cloud://cats/run", "--trainer.max_steps=2") == 2
-    assert "holds a run already, at step 2" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "cloud://cats/run holds a run already, at step 2" in told.err
+    assert "run folder cloud://cats/run\n" in told.out
+    assert "model in cloud://cats/run/model.keras" in told.out
     assert cloud.store == before
 
 

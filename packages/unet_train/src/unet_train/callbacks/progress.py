@@ -51,7 +51,7 @@ class Progress(Callback):
         """Says where the run takes place and from which step it goes on."""
         begun = f"step {run.step}" if run.step else run.origin
         self._console.print(
-            f"{run.place}; from {begun}; run folder {run.directory}", soft_wrap=True
+            f"{run.place}; from {begun}; run folder {run.where}", soft_wrap=True
         )
         import tensorflow as tf
 
@@ -104,7 +104,7 @@ class Progress(Callback):
             self._console.print(f"Stopped: {run.stop_reason}", soft_wrap=True)
         self._console.print(
             f"Done: {run.step} steps, {run.epoch:.1f} epochs,"
-            f" {_duration(run.seconds)}; model in {run.directory / 'model.keras'}",
+            f" {_duration(run.seconds)}; model in {run.where}/model.keras",
             soft_wrap=True,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +87,8 @@ class TensorBoard(Callback):
         self._writer.graph(run.task.model)
         config = (run.directory / "config.yaml").read_text()
         self._writer.text(run.step, "config", f"```yaml\n{config}```")
-        self._writer.hparams(hparams(yaml.safe_load(config)), run.directory.name)
+        name = pathlib.PurePath(run.where).name
+        self._writer.hparams(hparams(yaml.safe_load(config)), name)
         self._tiles = _first_tiles(run)
         sheet = contact_sheet(*self._tiles[:2])
         self._writer.images(run.step, {"training/what_the_network_sees": sheet[None]})

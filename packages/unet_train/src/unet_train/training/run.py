@@ -35,7 +35,7 @@ class Run:
     """What a callback may know of the run; the trainer keeps it up to date.
 
     Attributes:
-      directory: The run folder.
+      directory: The run folder, on this machine.
       task: Model, loss and optimizer.
       data: Where batches and images come from.
       predictor: For whole photos, with the weights of the last validation.
@@ -50,6 +50,7 @@ class Run:
         checkpoints included; 0 while nothing is known.
       horizon: The step at which the run will end at that speed.
       place: One line that names device and precision.
+      address: Where the run folder is copied to; empty if it is not.
       origin: What it began with before the first step, in words.
       scores: What the last validation counted into, None before the first.
       final_scores: On all validation images, None before the end.
@@ -70,10 +71,16 @@ class Run:
     seconds_a_step: float = 0.0
     horizon: float = float("inf")
     place: str = ""
+    address: str = ""
     origin: str = "the start"
     scores: Accumulator | None = None
     final_scores: dict[str, Any] | None = None
     stop_reason: str = ""
+
+    @property
+    def where(self) -> str:
+        """The run folder as whoever looks for it later finds it."""
+        return self.address or str(self.directory)
 
     @property
     def epoch(self) -> float:
@@ -212,6 +219,6 @@ def require_finite_weights(run: Run) -> None:
 
 def _cure(run: Run) -> str:
     return (
-        f"The checkpoints in {run.directory / CHECKPOINTS} are from before; resume"
+        f"The checkpoints in {run.where}/{CHECKPOINTS} are from before; resume"
         " with a lower --task.learning_rate, or with --trainer.precision float32."
     )

@@ -53,21 +53,25 @@ class Saver:
         self._place = place
         self._begun: collections.deque[Future[pathlib.Path]] = collections.deque()
 
-    def refuse_to_overwrite(self, *, resume: bool) -> None:
+    def refuse_to_overwrite(self, address: str, *, resume: bool) -> None:
         """Has nobody train over what lies in the run folder.
+
+        Args:
+          address: Where it was copied from; empty if it was not.
+          resume: Whether a run that lies there is to go on.
 
         Raises:
           ValueError: A run that is not to be resumed, or that cannot be.
         """
-        latest = self._checkpoints.latest()
+        name, latest = address or self._run_dir, self._checkpoints.latest()
         if latest is not None and not resume:
             raise ValueError(
-                f"{self._run_dir} holds a run already, at step {step_of(latest)}. Go on"
+                f"{name} holds a run already, at step {step_of(latest)}. Go on"
                 " with it (--resume), or give another --run_dir."
             )
         if latest is None and (self._run_dir / MODEL).exists():
             raise ValueError(
-                f"{self._run_dir} holds a trained {MODEL} but no checkpoint to go on"
+                f"{name} holds a trained {MODEL} but no checkpoint to go on"
                 " from. Give another --run_dir."
             )
 

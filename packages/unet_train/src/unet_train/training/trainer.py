@@ -90,6 +90,7 @@ class Trainer:
           RuntimeError: The devices asked for are not there.
         """
         self.run_dir, mirrors = working_folder(run_dir)
+        self._address = os.fspath(run_dir) if mirrors else ""
         self.options = TrainerOptions(**options)
         if self.options.fast_dev_run:
             self.run_dir = self.run_dir / "fast_dev_run"
@@ -140,7 +141,7 @@ class Trainer:
         """
         if self.options.fast_dev_run and self._place.is_chief:
             shutil.rmtree(self.run_dir, ignore_errors=True)
-        self._saver.refuse_to_overwrite(resume=resume)
+        self._saver.refuse_to_overwrite(self._address, resume=resume)
         task.check_tile_size(data.options.tile_size)
         task.name_classes(data.options.class_names)
         run = self._start(task, data, init_from, config)
@@ -243,6 +244,7 @@ class Trainer:
         speed_up(task.model, on_cpu=place.is_cpu)
         run = Run(
             directory=self.run_dir,
+            address=self._address,
             task=task,
             data=data,
             predictor=predictor,
