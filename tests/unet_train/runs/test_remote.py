@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import pathlib
+import shutil
 import signal
 
 import fsspec
@@ -15,6 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from unet_train import Callback, Predictor, Trainer
 from unet_train.cli import main
 from unet_train.runs import remote
+from unet_train.runs.checkpoint import Checkpoints
 from unet_train.runs.load import load_model
 from unet_train.runs.remote import Storage, to_read
 from unet_train.training import mirror
@@ -56,7 +58,7 @@ fsspec.register_implementation("cloud", Cloud, clobber=True)
 @pytest.fixture(autouse=True)
 def cloud():
     """An empty storage."""
-    remote._copy_of.cache_clear()
+    remote._reader.cache_clear()
     Cloud.store.clear()
     Cloud.pseudo_dirs[:] = [""]
     Cloud.log.clear()
@@ -137,9 +139,27 @@ def test_commands_read_a_run_at_an_address(cloud, tmp_path, data_dir, capsys):
     expected = Predictor(load_model("cloud://cats/run")).probabilities(photo)
     found = Predictor.load("cloud://cats/run").probabilities(photo)
     np.testing.assert_array_equal(found, expected)
-    # Logs are not read for it, and it is read once.
+    # Logs are not read for it.
     assert not list(to_read("cloud://cats/run").glob("**/events*"))
-    assert to_read("cloud://cats/run") is to_read("cloud://cats/run")
+
+
+def test_what_is_read_is_what_lies_there_now(cloud, tmp_path):
+    run, at = tmp_path / "run", "checkpoints/step_0000000"
+    storage = Storage("cloud://cats/run")
+    make(run, "config.yaml", f"{at}1/tensors.index", f"{at}1/state.json")
+    storage.push(run)
+    folder = to_read("cloud://cats/run")
+    before = (folder / "config.yaml").stat().st_mtime_ns
+    shutil.rmtree(run / "checkpoints")
+    make(run, f"{at}2/tensors.index", f"{at}2/state.json")
+    storage.push(run)
+    assert to_read("cloud://cats/run") == folder
+    assert Checkpoints(folder / "checkpoints", keep=1).latest().name[-1] == "2"
+    assert not (folder / f"{at}1").exists()
+    assert (folder / "config.yaml").stat().st_mtime_ns == before  # Not copied again.
+    (run / "config.yaml").write_text("another")
+    storage.push(run)
+    assert (to_read("cloud://cats/run") / "config.yaml").read_text() == "another"
 
 
 def test_nothing_at_an_address(data_dir, capsys):

@@ -42,16 +42,22 @@ def to_read(path: str | os.PathLike[str]) -> pathlib.Path:
     return _copy_of(address.rstrip("/"))
 
 
-@functools.cache
 def _copy_of(address: str) -> pathlib.Path:
-    """What lies at an address, but for logs; copied once, gone with the process."""
-    folder = new_folder()
-    forget(folder)
-    if not Storage(address).fetch(folder, logs=False):
+    """What lies at an address now, but for logs; it goes with the process."""
+    storage, folder = _reader(address)
+    if not storage.fetch(folder, logs=False):
         raise FileNotFoundError(
             f"Nothing lies at {address}. Give the --run_dir of a run, or correct it."
         )
     return folder
+
+
+@functools.cache
+def _reader(address: str) -> tuple[Storage, pathlib.Path]:
+    """One for each address, so that what is here already is not copied again."""
+    storage, folder = Storage(address), new_folder()
+    forget(folder)
+    return storage, folder
 
 
 def new_folder() -> pathlib.Path:
@@ -84,12 +90,15 @@ class Storage:
         with self._naming_the_fault("reached"):
             self._files, self._root = fsspec.core.url_to_fs(address)
         self._known: dict[pathlib.PurePosixPath, tuple[int, int]] = {}
+        self._fetched: dict[pathlib.PurePosixPath, str] = {}
 
     def fetch(self, folder: pathlib.Path, *, logs: bool = True) -> int:
         """Copies what lies there, but for checkpoints that are not complete.
 
+        Called again, what has changed since, and removes what is gone.
+
         Args:
-          folder: Where to.
+          folder: Where to, each time the same.
           logs: Those for TensorBoard too.
 
         Returns:
@@ -100,20 +109,30 @@ class Storage:
         """
         with self._naming_the_fault("read"):
             self._files.invalidate_cache()
-            names = [
-                pathlib.PurePosixPath(path).relative_to(self._root)
-                for path in self._files.find(self._root)
-            ]
-            torn = {name.parent for name in names if name.name.startswith(TENSORS)}
-            torn -= {name.parent for name in names if name.name == STATE}
-            for name in names:
-                if name.parent in torn or (name.name.startswith(_LOGS) and not logs):
+            found = {
+                pathlib.PurePosixPath(path).relative_to(self._root): str(told)
+                for path, told in self._files.find(self._root, detail=True).items()
+            }
+            torn = {name.parent for name in found if name.name.startswith(TENSORS)}
+            torn -= {name.parent for name in found if name.name == STATE}
+            wanted = {
+                name: told  # Size, time and whatever else changes with it.
+                for name, told in found.items()
+                if name.parent not in torn and (logs or not name.name.startswith(_LOGS))
+            }
+            for name in self._fetched.keys() - wanted.keys():
+                (folder / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # Unless it was the last there.
+                    (folder / name).parent.rmdir()
+                del self._fetched[name]
+            for name, told in wanted.items():
+                if self._fetched.get(name) == told:
                     continue
                 file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._files.get_file(self._at(name), str(file))
-                self._known[name] = _stamp(file)
-        return len(names)
+                self._known[name], self._fetched[name] = _stamp(file), told
+        return len(found)
 
     def push(self, folder: pathlib.Path) -> None:
         """Copies what changed since the last time, and removes what is gone.
