@@ -330,12 +330,16 @@ def start(data_dir, tmp_path):
     """Starts `programs/train.py`; what is left of its processes ends with the test."""
     processes = []
 
+    def place_of(run_dir):
+        scheme, separator, name = run_dir.rpartition("://")
+        return f"{scheme}{separator}{tmp_path / name}"
+
     def start(run_dir, *, environment=None, resume=False, **options):
         arguments = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
         arguments += ["--resume"] * resume
         process = subprocess.Popen(
             [sys.executable, PROGRAM, f"--data_dir={data_dir}",
-             f"--run_dir={tmp_path / run_dir}", *arguments],
+             f"--run_dir={place_of(run_dir)}", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, **(environment or {})},
         )  # fmt: skip

@@ -191,8 +191,8 @@ def test_a_checkpoint_counts_from_its_state_on(cloud, tmp_path):
     cloud.__class__.fails_at = f"{new}/state.json"
     with pytest.raises(OSError, match=r"cannot be written: Perm.*right"):
         storage.push(run)
-    again = tmp_path / "again"
-    assert Storage("cloud://cats/run").fetch(again) == 6
+    again, resumed = tmp_path / "again", Storage("cloud://cats/run")
+    assert resumed.fetch(again) == 6
     assert sorted(path.name for path in (again / "checkpoints").iterdir()) == [
         "step_00000001"
     ]
@@ -210,6 +210,31 @@ def test_a_checkpoint_counts_from_its_state_on(cloud, tmp_path):
     assert cloud.log[0] == ("remove", f"/cats/run/{old}/state.json")
     assert len(cloud.log) == 3
     assert not any(old in name for name in names(cloud))
+
+
+def test_a_model_counts_from_its_scores_on(cloud, tmp_path):
+    run, best = tmp_path / "run", "best/step_00000001"
+    make(run, *(f"{best}/{name}" for name in ("metrics.json", "model.keras")))
+    make(run, "checkpoints/step_00000002/state.json")
+    storage = Storage("cloud://cats/run")
+    storage.push(run)
+    order = [path.rsplit("/", 1)[1] for _, path in cloud.log]
+    assert order == ["model.keras", "metrics.json", "state.json"]
+    # Without its scores, which a kill may leave, it is not taken back, but removed.
+    cloud.rm_file(f"/cats/run/{best}/metrics.json")
+    resumed, again = Storage("cloud://cats/run"), tmp_path / "again"
+    resumed.fetch(again)
+    assert not (again / best).exists()
+    resumed.push(again)
+    assert names(cloud) == {"checkpoints/step_00000002/state.json"}
+    cloud.pipe(f"/cats/run/{best}/metrics.json", b"")
+    cloud.pipe(f"/cats/run/{best}/model.keras", b"")
+    shutil.rmtree(run / "best")
+    cloud.log.clear()
+    storage.push(run)
+    assert [path.rsplit("/", 1)[1] for _, path in cloud.log] == [
+        "metrics.json", "model.keras"
+    ]  # fmt: skip
 
 
 def test_what_is_copied(cloud, tmp_path):

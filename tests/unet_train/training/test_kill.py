@@ -82,9 +82,11 @@ def assert_same_runs(one, other):
     assert_same_weights(best[0] / "model.keras", same[0] / "model.keras")
 
 
-def test_killed_at_random_moments(start, records_of, tmp_path):
+@pytest.mark.parametrize(("scheme", "longest"), [("", 0.7), ("file://", 2.5)])
+def test_killed_at_random_moments(start, records_of, tmp_path, scheme, longest):
     """In steps, in the writing of checkpoints and models, in validations.
 
+    At an address also while these are copied there.
     How long after its first report a process is killed is drawn from a seed.
     """
     draw, groups = random.Random(8), {**GROUPS, "data": AUGMENTED}
@@ -94,17 +96,17 @@ def test_killed_at_random_moments(start, records_of, tmp_path):
         kills += 1
         assert kills < 4 * KILLS, "no checkpoint was ever completed"
         trainer = {**TRAINER, "max_steps": 100_000}
-        process = start("killed", resume=True, trainer=trainer, **groups)
+        process = start(f"{scheme}killed", resume=True, trainer=trainer, **groups)
         first_line = process.stdout.readline()
         assert first_line, process.stderr.read()[-3000:]
-        time.sleep(draw.uniform(0, 0.7))
+        time.sleep(draw.uniform(0, longest))
         process.kill()
         reported += records_in(first_line + process.stdout.read())
         if checkpoints.latest() is not None:
-            load_model(tmp_path / "killed")  # Whatever the moment was.
+            load_model(f"{scheme}{tmp_path / 'killed'}")  # Whatever the moment was.
     last = step_of(checkpoints.latest()) + 5
     trainer = {**TRAINER, "max_steps": last}
-    process = start("killed", resume=True, trainer=trainer, **groups)
+    process = start(f"{scheme}killed", resume=True, trainer=trainer, **groups)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     reported += records_in(output)

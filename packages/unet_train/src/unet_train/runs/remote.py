@@ -18,13 +18,15 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import fsspec
 
-from unet_train.runs.folder import STATE, TENSORS, is_address
+from unet_train.runs.folder import METRICS, MODEL, STATE, TENSORS, is_address
 
 _LOGS = "events.out."
+# What tells of a checkpoint or a model: it is copied last and removed first.
+_TELLING = (STATE, METRICS)
 
 
 def to_read(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -73,8 +75,8 @@ def forget(folder: pathlib.Path) -> None:
 class Storage:
     """A run folder at an address.
 
-    A checkpoint there counts from its `state.json` on, which is copied last and
-    removed first: a copy that is broken off leaves none that is torn.
+    A checkpoint there counts from its `state.json` on, and a model from its scores,
+    which are copied last and removed first: what is broken off leaves none torn.
 
     Attributes:
       address: Such as `gs://bucket/run`.
@@ -93,7 +95,7 @@ class Storage:
         self._fetched: dict[pathlib.PurePosixPath, str] = {}
 
     def fetch(self, folder: pathlib.Path, *, logs: bool = True) -> int:
-        """Copies what lies there, but for checkpoints that are not complete.
+        """Copies what lies there, but for checkpoints and models that are not complete.
 
         Called again, what has changed since, and removes what is gone.
 
@@ -113,12 +115,12 @@ class Storage:
                 pathlib.PurePosixPath(path).relative_to(self._root): str(told)
                 for path, told in self._files.find(self._root, detail=True).items()
             }
-            torn = {name.parent for name in found if name.name.startswith(TENSORS)}
-            torn -= {name.parent for name in found if name.name == STATE}
+            torn = _torn(found)
+            self._known |= dict.fromkeys(torn, (0, 0))  # `push` removes them.
             wanted = {
                 name: told  # Size, time and whatever else changes with it.
                 for name, told in found.items()
-                if name.parent not in torn and (logs or not name.name.startswith(_LOGS))
+                if name not in torn and (logs or not name.name.startswith(_LOGS))
             }
             for name in self._fetched.keys() - wanted.keys():
                 (folder / name).unlink(missing_ok=True)
@@ -146,15 +148,17 @@ class Storage:
         changed = [name for name in found if self._known.get(name) != found[name]]
         gone = self._known.keys() - found.keys()
         with self._naming_the_fault("written"):
-            for name in sorted(changed, key=lambda name: (name.name == STATE, name)):
+            for name in sorted(changed, key=_order):
                 if not (folder / name).exists():  # An old checkpoint, gone meanwhile.
                     continue
                 self._files.makedirs(self._at(name.parent), exist_ok=True)
                 self._files.put_file(str(folder / name), self._at(name))
                 self._known[name] = found[name]
-            for name in sorted(gone, key=lambda name: (name.name != STATE, name)):
+            for name in sorted(gone, key=_order, reverse=True):
                 with contextlib.suppress(FileNotFoundError):
                     self._files.rm_file(self._at(name))
+                with contextlib.suppress(OSError):  # Unless it was the last there.
+                    self._files.rmdir(self._at(name.parent))
                 del self._known[name]
 
     def _at(self, name: pathlib.PurePosixPath) -> str:
@@ -170,6 +174,22 @@ class Storage:
                 " to the address, the rights and the network; gs:// needs `pip install"
                 " gcsfs`, s3:// needs s3fs."
             ) from error
+
+
+def _torn(names: Collection[pathlib.PurePosixPath]) -> set[pathlib.PurePosixPath]:
+    """Of checkpoints, and models below the folder, what nothing tells of."""
+    whole = {name.parent for name in names if name.name in _TELLING}
+    whole.add(pathlib.PurePosixPath())
+    return {
+        name
+        for name in names
+        if name.parent not in whole and name.name.startswith((TENSORS, MODEL))
+    }
+
+
+def _order(name: pathlib.PurePosixPath) -> tuple[bool, pathlib.PurePosixPath]:
+    """In which files are copied, and against which they are removed."""
+    return name.name in _TELLING, name
 
 
 def _stamps(folder: pathlib.Path) -> dict[pathlib.PurePosixPath, tuple[int, int]]:
