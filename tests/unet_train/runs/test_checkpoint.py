@@ -293,7 +293,7 @@ def test_rights_are_missing_on_the_folder_of_all(checkpoints, monkeypatch):
     def refuse(_):
         raise PermissionError(errno.EACCES, "Permission denied", "checkpoints")
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
     with pytest.raises(PermissionError, match="Permission denied: 'checkpoints'"):
         checkpoints.latest()
 
