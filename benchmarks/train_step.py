@@ -12,7 +12,9 @@ batch from memory; they take turns, so that a machine whose speed drifts is fair
 and the medians are compared. The peak is that of a large matrix product in the same
 turns. Memory is the peak of a process of its own that does two steps. With an encoder
 PyTorch's network is segmentation_models.pytorch's, of the same encoder and as many
-filters on the way up, and it is left out if that is not installed.
+filters on the way up, and it is left out if that is not installed. `torch_compiled`
+needs `pip uninstall triton` (2.14), the import of which beside TensorFlow ends the
+process.
 """
 
 import argparse
@@ -32,7 +34,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from unet_core import UNetConfig, build_unet, read_geometry
+from unet_core import Geometry, UNetConfig, build_unet
 from unet_train import SegmentationTask
 from unet_train.flops import matrix_product_gflops, train_gflop
 from unet_train.task.layers import speed_up
@@ -132,8 +134,8 @@ def make_task(options: argparse.Namespace, logits: int = 1) -> SegmentationTask:
 
 def make_batch(options: argparse.Namespace, labels: int = 2) -> tuple[Any, Any]:
     """Images uint8 [N, T, T, 3] and masks uint8 [N, W, W, 1] of so many labels."""
-    geometry = read_geometry(build_unet(make_config(options)))
-    window = geometry.output_size(options.tile_size)
+    config = make_config(options)
+    window = Geometry(config.depth, config.padding).output_size(options.tile_size)
     count, side = options.batch_size, options.tile_size
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)

@@ -188,9 +188,9 @@ class TiledPredictor:
     ) -> list[npt.NDArray[np.float32]]:
         """Predicts several images, of which tiles of one size share a pass.
 
-        As many as the memory budget allows. That is quicker where one image is too
-        little work, which is on a GPU; the results are those of one image after the
-        other but for rounding.
+        As many as the memory budget allows. It is meant for a GPU, for which one image
+        is too little work; on a CPU it gains nothing. The results are those of one
+        image after the other but for rounding.
 
         Args:
           images: Each as for `predict_image`, of any sizes.

@@ -123,7 +123,7 @@ def run(options: jsonargparse.Namespace) -> int:
 
 
 def _beside(run_dir: str) -> str | os.PathLike[str]:
-    """Where results go unless a folder is given."""
+    """Where results go unless a folder is given; an address, which is then refused."""
     from unet_train.runs.folder import folder_of, is_address
     from unet_train.scoring.report import FOLDER
 

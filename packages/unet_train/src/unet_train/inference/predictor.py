@@ -160,8 +160,8 @@ class Predictor:
     def many(self, photos: Sequence[Photo]) -> list[npt.NDArray[np.float32]]:
         """The `probabilities` of several photos.
 
-        Those of one size share passes, which is quicker on a GPU. Everything else
-        calls this, so that it is what a predictor of one's own changes.
+        Those of one size share passes, which is meant for a GPU. Everything else calls
+        this, so that it is what a predictor of one's own changes.
 
         Args:
           photos: Each uint8 [H, W, 3].
