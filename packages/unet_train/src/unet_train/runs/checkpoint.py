@@ -7,9 +7,9 @@ state = checkpoints.restore_newest({"model": model, "optimizer": optimizer})
 ```
 
 Each is a folder `step_00001000` with TensorFlow's own tensor files and `state.json`. It
-is written under another name and renamed when everything is on the disk, for which
-training need not wait (`begin`). A checksum in `state.json` is of all else in it and of
-the index, where TensorFlow keeps those of the tensors.
+is written under another name, from copies, for which training need not wait (`begin`),
+and renamed when everything is on the disk. A checksum in `state.json` is of all else in
+it and of the index, where TensorFlow keeps those of the tensors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from unet_train.runs.folder import STATE, TENSORS
+from unet_train.runs.folder import STATE, TENSORS, write_text
+from unet_train.runs.snapshot import Snapshot
 
 # What TensorFlow raises for files that are torn or missing. Others of its errors, and
 # the system's, are of the machine: out of memory, no right to read, a broken disk.
@@ -101,33 +102,35 @@ class Checkpoints:
     def begin(
         self, step: int, objects: dict[str, Any], state: dict[str, Any]
     ) -> concurrent.futures.Future[pathlib.Path]:
-        """Writes a checkpoint, and has a thread see to it that it gets to the disk.
+        """Copies what a checkpoint keeps, and has a thread write it.
 
         Objects and state may change when this returns. It waits for the checkpoint that
         was begun before.
 
-        Takes what `save` takes, and raises what it raises, as does the future's
-        `result`, which is the checkpoint's folder.
+        Takes what `save` takes; what `save` returns and raises, the future's `result`
+        does.
+
+        Raises:
+          TypeError: One of the objects keeps something else than variables.
         """
         self.wait()
+        copies, text = Snapshot(objects), json.dumps({"format": FORMAT, **state})
         final = self.directory / f"step_{step:08d}"
+        return self._thread.submit(self._write, copies, text, final)
+
+    def _write(self, copies: Snapshot, text: str, final: pathlib.Path) -> pathlib.Path:
         if final.exists():
-            return self._thread.submit(lambda: final)
+            return final
         # What a kill left half written, or half removed, takes room only.
         for leftover in self.directory.glob(".step_*"):
             shutil.rmtree(leftover, ignore_errors=True)
         partial = self.directory / f".{final.name}.partial"
         with _whole_or_gone(partial, final):
             partial.mkdir(parents=True)
-            tf.train.Checkpoint(**objects).write(str(partial / TENSORS))
-            state = {"format": FORMAT, **state}
+            copies.write(str(partial / TENSORS))
+            state = json.loads(text)
             sealed = {"checksum": _checksum(state, partial), **state}
-            text = json.dumps(sealed, indent=1)
-            (partial / STATE).write_text(text + "\n", encoding="utf-8")
-        return self._thread.submit(self._complete, partial, final)
-
-    def _complete(self, partial: pathlib.Path, final: pathlib.Path) -> pathlib.Path:
-        with _whole_or_gone(partial, final):
+            write_text(partial / STATE, json.dumps(sealed, indent=1) + "\n")
             for path in (*partial.iterdir(), partial):
                 _sync(path)
             partial.rename(final)

@@ -6,15 +6,13 @@ import collections
 import contextlib
 import logging
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import tensorflow as tf
-
 from unet_train.runs.checkpoint import Checkpoints, step_of
 from unet_train.runs.folder import CHECKPOINTS, MODEL
+from unet_train.runs.snapshot import Snapshot
 from unet_train.training.callback import Callback
 from unet_train.training.devices import Place
 from unet_train.training.run import Run, require_finite_weights
@@ -85,15 +83,13 @@ class Saver:
         return Unwritten(self._run_dir, self._checkpoints)
 
     def begin(self, run: Run) -> None:
-        """Writes a checkpoint that a thread completes. Without it a run goes on.
+        """Has a thread write a checkpoint. If it cannot, the run goes on without.
 
         Raises:
           FloatingPointError: A weight is no number.
+          TypeError: The task tracks something else than variables.
         """
-        try:
-            self._begun.extend(self._write(run))
-        except OSError as error:
-            _LOG.warning(_WITHOUT_IT, error)
+        self._begun.extend(self._begin(run))
 
     def save(self, run: Run) -> None:
         """Writes a checkpoint that is complete when this returns.
@@ -101,8 +97,9 @@ class Saver:
         Raises:
           FloatingPointError: A weight is no number.
           OSError: It cannot be written.
+          TypeError: The task tracks something else than variables.
         """
-        written = self._write(run)
+        written = self._begin(run)
         for each in written:
             each.result()
         self._begun.extend(written)
@@ -120,7 +117,7 @@ class Saver:
         self._checkpoints.wait()
         list(self.completed())  # Who would be told is gone, but for a warning.
 
-    def _write(self, run: Run) -> list[Future[pathlib.Path]]:
+    def _begin(self, run: Run) -> list[Future[pathlib.Path]]:
         """The checkpoint that was begun; none on machines that do not write."""
         require_finite_weights(run)
         state = {
@@ -137,9 +134,7 @@ class Saver:
         tracked = run.task.tracked()
         if self._place.is_chief:
             return [self._checkpoints.begin(run.step, tracked, state)]
-        # Saving reads every device, so all machines take part, and one keeps it.
-        with tempfile.TemporaryDirectory() as elsewhere:
-            tf.train.Checkpoint(**tracked).write(f"{elsewhere}/tensors")
+        Snapshot(tracked)  # Reading asks every device: all machines take part.
         return []
 
     def restore(self, run: Run) -> None:
