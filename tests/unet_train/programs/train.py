@@ -1,9 +1,11 @@
 """Trains discs on some devices, as a process of its own: `train.py ARGUMENTS`.
 
-Prints a line of JSON after each round, the steps' costs, and one at the end, the
-seeds of each device. `--devices N` gives N logical
-CPUs; `--announce N` prints a line in the midst of a round, before step N;
-`--max_file_bytes N` lets no file grow larger; further arguments are JSON for model,
+Prints a line of JSON after each round, the steps' costs, one with the images that were
+scored here, time and again, and one at the end, the seeds of each device.
+
+`--devices N` gives N logical CPUs; `--announce N` prints a line in the midst of a
+round, before step N; `--max_file_bytes N` lets no file grow larger; `--spoil N` has the
+machine of this number fail when it validates; further arguments are JSON for model,
 task, data and trainer.
 
 `train` does the same within a process that has its devices.
@@ -14,6 +16,7 @@ import json
 import os
 import resource
 import sys
+import unittest.mock
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -24,6 +27,7 @@ def main():
     parser.add_argument("--run_dir", required=True)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--announce", type=int)
+    parser.add_argument("--spoil", type=int)
     parser.add_argument("--max_file_bytes", type=int, default=resource.RLIM_INFINITY)
     parser.add_argument("--resume", action="store_true")
     for group in ("model", "task", "data", "trainer"):
@@ -49,12 +53,23 @@ def main():
 
 
 def train(
-    run_dir, data_dir, *, tell, model, task, data, trainer, resume=False, announce=None
+    run_dir,
+    data_dir,
+    *,
+    tell,
+    model,
+    task,
+    data,
+    trainer,
+    resume=False,
+    announce=None,
+    spoil=None,
 ):
     """Calls `tell` with each record; returns what each device draws from."""
     from unet_core import UNetConfig, build_unet
     from unet_train import Callback, SegmentationData, SegmentationTask, Trainer
     from unet_train.callbacks import BestModels, EarlyStopping
+    from unet_train.scoring.accumulator import MaskScores
 
     class Report(Callback):
         def on_loop_end(self, run, logs):
@@ -74,7 +89,18 @@ def train(
         task.train_step = announcing(task, announce)
     data = {"tile_size": 30, "batch_size": 4, **data}
     data = SegmentationData("discs", data_dir=data_dir, **data)
-    trainer.fit(task, data, resume=resume)
+    scored, add = [], MaskScores.add
+
+    def note(self, example, found):
+        machine = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
+        if spoil is not None and machine["index"] == spoil:
+            raise ValueError(f"{example.name} is spoilt")
+        scored.append(example.name)
+        add(self, example, found)
+
+    with unittest.mock.patch.object(MaskScores, "add", note):
+        trainer.fit(task, data, resume=resume)
+    tell({"scored": scored})
     return seeds_of(task, trainer)
 
 

@@ -1,5 +1,9 @@
 """The contract of a score, and the scores of masks."""
 
+import pickle
+import threading
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,17 +62,48 @@ def test_images_are_read_and_predicted_some_at_a_time(
     predict = predictor.many
 
     def many(photos):
-        assert sum(seen) + len(photos) == len(read)
+        # What follows may be read meanwhile, but no further.
+        assert len(read) <= sum(seen) + len(photos) + at_once
         seen.append(len(photos))
         return predict(photos)
 
     predictor.many = many
     examples = (read.append(each) or each for each in images[0])
-    found = list(predictions(predictor, examples, at_once=at_once))
+    found = list(predictions([predictor], examples, at_once=at_once))
     assert [each.id for each, _ in found] == [each.id for each in images[0]]
     for (_, prediction), known in zip(found, images[1], strict=True):
         np.testing.assert_array_equal(prediction, known)
     assert [each for each in seen if each] == expected
+
+
+def test_devices_take_turns_and_the_order_stays(images):
+    """Both compute at once: neither ends before the other has begun."""
+    both, seen = threading.Barrier(2, timeout=60), [[], []]
+
+    def many(number):
+        def many(photos):
+            seen[number].append(int(photos[0][0, 0, 0]))
+            if seen[number][-1] < 4:  # The fifth is alone.
+                both.wait()
+            time.sleep(0.02 * (1 - number))  # The first is always later.
+            return known(photos)
+
+        return many
+
+    predictors = [Known(images[1]), Known(images[1])]
+    for number, each in enumerate(predictors):
+        known, each.many = each.many, many(number)
+    found = list(predictions(predictors, images[0], at_once=1))
+    assert seen == [[0, 2, 4], [1, 3]]
+    assert [each.id for each, _ in found] == [each.id for each in images[0]]
+    for (_, prediction), expected in zip(found, images[1], strict=True):
+        np.testing.assert_array_equal(prediction, expected)
+
+
+def test_a_fault_of_a_device_comes_out(images):
+    good, bad = Known(images[1]), Known(images[1][:1])
+    with pytest.raises(IndexError):
+        list(predictions([good, bad], images[0], at_once=1))
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [([], 1), (["a GPU"], 5)])
@@ -92,6 +127,20 @@ def test_the_loss_is_a_mean_over_all_images_together(images):
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
     assert list(found) == ["loss", "iou", "dice", "precision", "recall"]
     assert "loss" not in MaskScores(0.5).result()
+
+
+def test_what_machines_counted_comes_together(images):
+    """Sent by way of `pickle`, a loss that cannot be sent included."""
+    loss = lambda mask, probabilities: summed(mask, probabilities)  # noqa: E731
+    whole, parts = MaskScores(0.5, loss), [MaskScores(0.5, loss) for _ in range(3)]
+    for number, (example, found) in enumerate(zip(*images, strict=True)):
+        whole.add(example, found)
+        parts[number % 3].add(example, found)
+    together = MaskScores(0.5, loss)
+    for part in parts:
+        together.merge(pickle.loads(pickle.dumps(part)))
+    assert together.result() == pytest.approx(whole.result(), rel=1e-12)
+    assert together.counts == whole.counts
 
 
 def test_the_false_area_is_that_of_an_evaluation(images):

@@ -1,5 +1,6 @@
 """A task with scores of its own goes through all that looks at scores."""
 
+import dataclasses
 import io
 import json
 
@@ -12,7 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from unet_core import UNetConfig, build_unet
 from unet_train import Callback, Predictor, SegmentationTask, Trainer
 from unet_train.callbacks import BestModels, EarlyStopping, Progress, TensorBoard
+from unet_train.data.share import Share
+from unet_train.options import TrainerOptions
 from unet_train.scoring.accumulator import Monitor, evaluate
+from unet_train.training.devices import configure
 
 
 class Brier:
@@ -45,6 +49,21 @@ class Calibrated(SegmentationTask):
 
     def make_scores(self):
         return Brier()
+
+
+def test_what_cannot_go_to_other_machines_is_refused():
+    """Before the first step, and not at the first validation."""
+    task = Calibrated(build_unet(UNetConfig(depth=1, base_filters=2)))
+    options = TrainerOptions(max_steps=1)
+    place = configure(options)
+    two = dataclasses.replace(place, share=Share(workers=2))
+    two.check(task, options)
+    scores = Brier()
+    scores.weigh = lambda mask: mask
+    task.make_scores = lambda: scores
+    place.check(task, options)
+    with pytest.raises(ValueError, match="cannot be sent: .*lambda.*__getstate__"):
+        two.check(task, options)
 
 
 class Notes(Callback):

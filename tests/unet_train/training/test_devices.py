@@ -197,7 +197,7 @@ def test_two_machines_equal_one_and_only_the_first_writes(
 ):
     groups = {"model": {"norm": "sync_batch"}, "task": TASK}
     one = costs_of("one", trainer={**TRAINER, "strategy": "none"}, **groups)
-    trainer = {**TRAINER, "strategy": "multi_worker", "eval_every_steps": 4}
+    trainer = {**TRAINER, "strategy": "multi_worker"}
     processes = start_two("two", trainer=trainer, **groups)
     first, second = (finish(process) for process in processes)
     np.testing.assert_allclose(first, one, rtol=2e-3)
@@ -208,6 +208,64 @@ def test_two_machines_equal_one_and_only_the_first_writes(
         "architecture.json", "best", "checkpoints", "config.yaml", "metrics.json",
         "model.keras",
     }  # fmt: skip
+
+
+VALIDATED = {**TRAINER, "max_steps": 4, "eval_every_steps": 2}
+# Of seven images two are held out, and there are three to validate on. The weights stay
+# what they are, so that scores differ only by who computes them.
+AS_IT_IS = {
+    "model": {"norm": "none"}, "task": {"learning_rate": 1e-12},
+    "data": {"holdout": 0.3},
+}  # fmt: skip
+
+
+def told_by(process, name):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    records = [json.loads(line) for line in output.splitlines() if line[:1] == "{"]
+    return [record[name] for record in records if name in record]
+
+
+def scores_in(run_dir):
+    record = json.loads((run_dir / "metrics.json").read_text())
+    return {name: record[name] for name in record.keys() - {"seconds", "split"}}
+
+
+def test_machines_share_out_a_validation(records_of, start_two, tmp_path):
+    """Each scores some of the images, and all have the scores of them all."""
+    trainer = {**VALIDATED, "strategy": "multi_worker"}
+    one = records_of("one", trainer={**VALIDATED, "strategy": "none"}, **AS_IT_IS)
+    machines = start_two("two", trainer=trainer, **AS_IT_IS)
+    (first,), (second,) = (told_by(machine, "scored") for machine in machines)
+    (every,) = (record["scored"] for record in one if "scored" in record)
+    assert len(every) == 2 * (2 + 3)  # Held-out images and others, each time.
+    assert sorted(first + second) == sorted(every)
+    assert len(first) == 2 * (1 + 2)
+    expected, found = (scores_in(tmp_path / name) for name in ("one", "two"))
+    assert found["images"] == 3
+    assert 0 < found["iou"] < 1
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_devices_share_out_a_validation(records_of, tmp_path):
+    """In the images' order, so that nothing changes but where they are computed."""
+    for name, strategy in (("one", "none"), ("two", "mirrored")):
+        records_of(name, trainer={**VALIDATED, "strategy": strategy}, **AS_IT_IS)
+    expected, found = (scores_in(tmp_path / name) for name in ("one", "two"))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_machine_that_cannot_validate_tells_the_others(start, tmp_path):
+    trainer = {**VALIDATED, "strategy": "multi_worker"}
+    first, second = (
+        start("two", environment=machine, trainer=trainer, spoil=1)
+        for machine in cluster(2)
+    )
+    _, errors = first.communicate(timeout=120)
+    assert "Machine 1 could not validate: ValueError: " in errors
+    assert "is spoilt" in second.communicate(timeout=120)[1]
+    assert first.returncode
+    assert second.returncode
 
 
 def statistics_of(run_dir):
@@ -350,6 +408,7 @@ def test_machines_that_do_not_share_the_run_folder_are_refused(start, tmp_path):
 
 def test_a_signal_to_one_machine_stops_both_in_good_order(start_two, tmp_path):
     trainer = {**TRAINER, "strategy": "multi_worker", "max_steps": 10_000}
+    trainer["eval_every_steps"] = 2  # Only all of them together can validate.
     first, second = start_two("run", trainer=trainer, task=TASK)
     wait_for_step(first, 4)
     second.send_signal(signal.SIGTERM)

@@ -22,7 +22,7 @@ from unet_train.options import DataOptions
 
 if TYPE_CHECKING:
     from unet_train.data.source import SegmentationData
-    from unet_train.inference.predictor import Predictor
+    from unet_train.inference.on_device import OnDevice
     from unet_train.scoring.evaluation import Evaluation
 
 HELP = "score a run on a split"
@@ -65,7 +65,10 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Scores the run."""
+    import tensorflow as tf
+
     from unet_train.data.source import SegmentationData
+    from unet_train.inference.on_device import copy_of, on_each
     from unet_train.inference.predictor import Predictor, require_no_threshold
     from unet_train.runs.folder import CONFIG, METRICS, local, read_config
     from unet_train.runs.load import load_trained
@@ -73,21 +76,25 @@ def run(options: jsonargparse.Namespace) -> int:
     from unet_train.training.devices import let_gpus_grow
 
     let_gpus_grow()
+    devices = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
     run_dir = run_of(options)
     trained = load_trained(run_dir, options.weights)
     data = SegmentationData(**options.data.as_dict())
     names = data.options.class_names
     require_no_threshold(options.threshold, names)
     _require_names(DataOptions(**read_config(run_dir)["data"]).class_names, names)
-    predictor = Predictor(
-        trained.model,
-        image_size=data.options.prediction_size,
-        threshold=(
-            trained.threshold if options.threshold is None else options.threshold
-        ),
-        flips=options.flips,
-        class_names=names,
-    )
+
+    def make(number: int) -> Predictor:
+        return Predictor(
+            copy_of(trained.model) if number else trained.model,
+            image_size=data.options.prediction_size,
+            threshold=(
+                trained.threshold if options.threshold is None else options.threshold
+            ),
+            flips=options.flips,
+            class_names=names,
+        )
+
     split = options.split or data.eval_split
     folder = local(options.output or _beside(run_dir))
     if (folder / CONFIG).exists():
@@ -95,7 +102,8 @@ def run(options: jsonargparse.Namespace) -> int:
             f"--output {folder} is the folder of a run, whose {METRICS} would be lost."
             " Give another one."
         )
-    evaluation, by_dataset = _evaluate(predictor, data, options.split)
+    predictors = on_each(devices, make)
+    evaluation, by_dataset = _evaluate(predictors, data, options.split)
     if not evaluation.curve.foreground + evaluation.curve.background:
         raise ValueError(
             f"The split {split!r} has {len(evaluation.images)} images and no labelled"
@@ -113,7 +121,8 @@ def run(options: jsonargparse.Namespace) -> int:
     }
     record = report.write_metrics(folder, evaluation, about)
     examples_at = functools.partial(data.examples_at, options.split)
-    page = report.write_report(folder, evaluation, record, predictor, examples_at)
+    first = predictors[0].predictor
+    page = report.write_report(folder, evaluation, record, first, examples_at)
     if options.json:
         print(json.dumps(record))
     else:
@@ -131,14 +140,18 @@ def _beside(run_dir: str) -> str | os.PathLike[str]:
 
 
 def _evaluate(
-    predictor: Predictor, data: SegmentationData, split: str | None
+    predictors: Sequence[OnDevice], data: SegmentationData, split: str | None
 ) -> tuple[Evaluation, dict[str, dict[str, Any]]]:
     """The evaluation of all datasets together and, of several, the scores of each."""
+    from unet_train.scoring.accumulator import predictions
     from unet_train.scoring.evaluation import Evaluation
 
-    total, by_dataset = Evaluation(predictor.threshold, predictor.class_names), {}
+    first = predictors[0].predictor
+    total, by_dataset = Evaluation(first.threshold, first.class_names), {}
     for name, dataset in data.datasets.items():
-        evaluation = Evaluation.of(predictor, dataset.examples(split))
+        evaluation = Evaluation(first.threshold, first.class_names)
+        for example, found in predictions(predictors, dataset.examples(split)):
+            evaluation.add(example, found)
         if len(data.datasets) == 1:
             return evaluation, {}
         by_dataset[name] = evaluation.scores()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ import tensorflow as tf
 from unet_train.data.decoding import decode_instances
 from unet_train.data.labels import explained, labels_of_mask
 from unet_train.data.records import Record, Records
+from unet_train.data.share import ALL, Share
 from unet_train.data.tiles import decode_record
 from unet_train.options import DataOptions
 
@@ -153,19 +155,24 @@ class MaskDataset:
             raise explained(error) from error
 
     def examples(
-        self, split: str | None = None, limit: int | None = None
+        self,
+        split: str | None = None,
+        limit: int | None = None,
+        *,
+        share: Share = ALL,
     ) -> Iterator[Example]:
         """Whole images in the dataset's order, at their own resolution.
 
         Args:
           split: TFDS split; None for that of the validations.
           limit: Give at most this many.
+          share: Of several machines, which one this is: it gets every n-th of them.
 
         Raises:
           ValueError: There is no such split, it is empty, or a mask has a value that
             the options do not name.
         """
-        return self._labelled(self.raw_examples(split, limit))
+        return self._labelled(self.raw_examples(split, limit, share=share))
 
     def examples_at(
         self, split: str | None, places: Sequence[int]
@@ -183,18 +190,26 @@ class MaskDataset:
         return self._labelled(self._decoded(records))
 
     def raw_examples(
-        self, split: str | None = None, limit: int | None = None
+        self,
+        split: str | None = None,
+        limit: int | None = None,
+        *,
+        share: Share = ALL,
     ) -> Iterator[Example]:
         """As `examples`, but with the dataset's own values in the masks."""
         records = self._records.read(split or self.options.eval_split, named=True)
-        return self._decoded(records if limit is None else records.take(limit))
+        records = records if limit is None else records.take(limit)
+        return self._decoded(records.shard(share.workers, share.worker))
 
-    def holdout_examples(self, limit: int | None = None) -> Iterator[Example]:
+    def holdout_examples(
+        self, limit: int | None = None, *, share: Share = ALL
+    ) -> Iterator[Example]:
         """The training images that are not trained on, as `examples` gives them."""
         split, held_out = self.options.train_split, self.holdout_count()
         taken = held_out if limit is None else min(limit, held_out)
         first = self.count(split) - held_out
-        return self.examples_at(split, range(first, first + taken))
+        places = range(first, first + taken)[share.worker :: share.workers]
+        return self.examples_at(split, places)
 
     def _labelled(self, examples: Iterator[Example]) -> Iterator[Example]:
         for example in examples:
@@ -228,3 +243,10 @@ def different_names(names: Sequence[str]) -> list[str]:
         f"{name} ({names[:place].count(name) + 1})" if name in names[:place] else name
         for place, name in enumerate(names)
     ]
+
+
+def absolute(data_dir: str | None) -> str | None:
+    """A folder by its full path; an address as it is."""
+    if data_dir is None or "://" in data_dir:
+        return data_dir
+    return os.path.abspath(os.path.expanduser(data_dir))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from unet_train.data.dataset import Example, MaskDataset, different_names
+from unet_train.data.dataset import Example, MaskDataset, absolute, different_names
 from unet_train.data.labels import explained, with_labels
 from unet_train.data.order import Order
 from unet_train.data.pattern import Pattern
@@ -65,9 +64,9 @@ class SegmentationData:
         # A run remembers the folders, and may be evaluated from another directory.
         given = dataclasses.replace(
             given,
-            data_dir=_absolute(given.data_dir),
+            data_dir=absolute(given.data_dir),
             also=[
-                dataclasses.replace(each, data_dir=_absolute(each.data_dir))
+                dataclasses.replace(each, data_dir=absolute(each.data_dir))
                 for each in given.also
             ],
         )
@@ -245,11 +244,13 @@ class SegmentationData:
         """Training images that are not trained on: at least one of each dataset."""
         return sum(each.holdout_count() for each in self._each)
 
-    def holdout_examples(self, limit: int | None = None) -> Iterator[Example]:
+    def holdout_examples(
+        self, limit: int | None = None, *, share: Share = ALL
+    ) -> Iterator[Example]:
         """The training images that are not trained on, as `examples` gives them."""
         limits = spread(limit, [each.holdout_count() for each in self._each])
         return itertools.chain(
-            *(each.holdout_examples(n) for each, n in self._with(limits))
+            *(each.holdout_examples(n, share=share) for each, n in self._with(limits))
         )
 
     def check(self) -> None:
@@ -262,7 +263,7 @@ class SegmentationData:
             each.check()
 
     def examples(
-        self, split: str | None = None, limit: int | None = None
+        self, split: str | None = None, limit: int | None = None, *, share: Share = ALL
     ) -> Iterator[Example]:
         """Whole images in their order, dataset after dataset, at their own resolution.
 
@@ -270,6 +271,7 @@ class SegmentationData:
           split: TFDS split, of all datasets; None for those of the validations.
           limit: Give at most this many: the first of each dataset, in proportion to
             their sizes, and at least one.
+          share: Of several machines this one gets every n-th of each dataset's.
 
         Raises:
           ValueError: There is no such split, it is empty, or a mask has a value that
@@ -277,17 +279,19 @@ class SegmentationData:
         """
         limits = spread(limit, self._counts(split))
         return itertools.chain(
-            *(each.examples(split, n) for each, n in self._with(limits))
+            *(each.examples(split, n, share=share) for each, n in self._with(limits))
         )
 
-    def places_within(self, limit: int, split: str | None = None) -> list[int]:
-        """Which of all `examples` those with a limit are; places from 0."""
+    def places_within(
+        self, limit: int | None, split: str | None = None, *, share: Share = ALL
+    ) -> list[int]:
+        """Which of all `examples` those with a limit, or share, are; places from 0."""
         counts = self._counts(split)
         starts = [0, *itertools.accumulate(counts)]
         return [
             start + place
             for start, taken in zip(starts, spread(limit, counts), strict=False)
-            for place in range(taken)
+            for place in range(share.worker, taken, share.workers)
         ]
 
     def examples_at(
@@ -319,9 +323,3 @@ class SegmentationData:
 
     def _with(self, limits: Sequence[int]) -> Iterator[tuple[MaskDataset, int]]:
         return zip(self._each, limits, strict=True)
-
-
-def _absolute(data_dir: str | None) -> str | None:
-    if data_dir is None or "://" in data_dir:
-        return data_dir
-    return os.path.abspath(os.path.expanduser(data_dir))

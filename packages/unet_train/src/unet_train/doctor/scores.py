@@ -127,7 +127,7 @@ def score(
       pace: Told after each.
     """
     scores = Scores(predictor.threshold, predictor.class_names)
-    found = predictions(predictor, examples)
+    found = predictions([predictor], examples)
     for number, (example, prediction) in enumerate(found, 1):
         scores.add(example.mask[..., 0], prediction)
         if pace is not None:

@@ -13,8 +13,12 @@ whatever names it gives.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
@@ -31,6 +35,7 @@ from unet_train.scoring.counts import PixelCounts, ThresholdCounts, false_shares
 
 if TYPE_CHECKING:
     from unet_train.data.source import Example
+    from unet_train.inference.photos import Photo
     from unet_train.inference.predictor import Predictor
 
 Mode = Literal["max", "min"]
@@ -43,7 +48,11 @@ Loss = Callable[
 
 
 class Accumulator(Protocol):
-    """Takes predictions one by one; says at any time how good they are."""
+    """Takes predictions one by one; says at any time how good they are.
+
+    Of several machines each counts its images and sends what it counted to the others:
+    there it must go through `pickle`.
+    """
 
     def add(self, example: Example, prediction: Any) -> None:
         """Takes one example and what `Predictor.probabilities` gives for its image."""
@@ -53,6 +62,13 @@ class Accumulator(Protocol):
 
     def result(self) -> dict[str, float]:
         """The scores by name."""
+
+
+class ManyPredictor(Protocol):
+    """What predicts several photos, as `Predictor.many` does."""
+
+    def many(self, photos: Sequence[Photo], /) -> list[npt.NDArray[np.float32]]:
+        """The probabilities of each, in their order."""
 
 
 AT_ONCE = 32
@@ -122,18 +138,22 @@ def evaluate(
     Returns:
       The scores by name.
     """
-    for example, prediction in predictions(predictor, examples):
+    for example, prediction in predictions([predictor], examples):
         scores.add(example, prediction)
     return scores.result()
 
 
 def predictions(
-    predictor: Predictor, examples: Iterable[Example], *, at_once: int | None = None
+    predictors: Sequence[ManyPredictor],
+    examples: Iterable[Example],
+    *,
+    at_once: int | None = None,
 ) -> Iterator[tuple[Example, npt.NDArray[np.float32]]]:
-    """Examples with what `Predictor.probabilities` gives for their images, in order.
+    """Examples with what `Predictor.many` gives for their images, in order.
 
     Args:
-      predictor: What predicts.
+      predictors: What predicts, one for each device; they take turns, each in a thread,
+        while the next images are read and those before are counted.
       examples: Whole images, of any sizes.
       at_once: So many are read, and those of one size predicted together; fewer of
         large ones. None for one after the other on a CPU, where that is as quick and
@@ -143,21 +163,39 @@ def predictions(
 
     if at_once is None:
         at_once = AT_ONCE if tf.config.list_logical_devices("GPU") else 1
+    with contextlib.ExitStack() as threads:
+        turns = itertools.cycle(
+            (each, threads.enter_context(ThreadPoolExecutor(1))) for each in predictors
+        )
+        begun: collections.deque[tuple[list[Example], Future[Any]]]
+        begun = collections.deque()
+        for some in _together(examples, at_once):
+            predictor, thread = next(turns)
+            found = thread.submit(predictor.many, [each.image for each in some])
+            begun.append((some, found))
+            if len(begun) > len(predictors):
+                yield from _ended(*begun.popleft())
+        while begun:
+            yield from _ended(*begun.popleft())
+
+
+def _together(examples: Iterable[Example], at_once: int) -> Iterator[list[Example]]:
+    """Those that are predicted at once."""
     some: list[Example] = []
     for example in examples:
         some.append(example)
         pixels = sum(each.mask.size for each in some)
         if len(some) >= at_once or pixels > PIXELS_AT_ONCE:
-            yield from _predicted(predictor, some)
+            yield some
             some = []
-    yield from _predicted(predictor, some)
+    if some:
+        yield some
 
 
-def _predicted(
-    predictor: Predictor, examples: list[Example]
+def _ended(
+    examples: list[Example], found: Future[list[npt.NDArray[np.float32]]]
 ) -> Iterator[tuple[Example, npt.NDArray[np.float32]]]:
-    found = predictor.many([each.image for each in examples])
-    return zip(examples, found, strict=True)
+    return zip(examples, found.result(), strict=True)
 
 
 class MaskScores:
@@ -206,6 +244,10 @@ class MaskScores:
         self._false_shares: list[float] = []
         self._totals: npt.NDArray[Any] = np.zeros(1)
         self._weights: npt.NDArray[Any] = np.zeros(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another machine merges: the loss adds images, and stays here."""
+        return {**self.__dict__, "_loss": None}
 
     def add(self, example: Example, prediction: npt.NDArray[np.float32]) -> None:
         """Counts one image: its mask, and what `Predictor.probabilities` gave."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +15,7 @@ from unet_train.graph import as_written
 from unet_train.inference.predictor import Predictor
 from unet_train.options import Precision, TaskOptions
 from unet_train.runs.load import full_size_only
-from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor, evaluate
+from unet_train.scoring.accumulator import Accumulator, MaskScores, Monitor
 from unet_train.task.encoder import prepare_encoder, slowed
 from unet_train.task.layers import set_precision, weights_by_place
 from unet_train.task.loss import Loss, at_full_size
@@ -31,9 +31,6 @@ from unet_train.task.replicas import (
     on_this_device,
     sum_over_devices,
 )
-
-if TYPE_CHECKING:
-    from unet_train.data.source import Example
 
 # Images, masks, and with a border weight the weights of the pixels.
 Batch = tuple[tf.Tensor, ...]
@@ -241,22 +238,25 @@ class SegmentationTask:
             class_names=self.class_names,
         )
 
-    def calibrate(self, predictor: Predictor, examples: Iterator[Example]) -> None:
-        """Chooses the threshold with the highest IoU, unless the options have one.
+    @property
+    def calibrates(self) -> bool:
+        """Whether `calibrate` needs held-out images: not if the threshold is given."""
+        return self.options.threshold is None and len(self.class_names) == 1
 
-        Of several classes there is none to be chosen.
+    def make_calibration(self) -> Accumulator:
+        """What held-out images are counted into before each validation."""
+        return MaskScores(self.threshold)
 
-        Called before each validation, with the present weights in the predictor.
+    def calibrate(self, predictor: Predictor, scores: Accumulator) -> None:
+        """Chooses the threshold with the highest IoU.
 
         Args:
           predictor: Gets the threshold.
-          examples: Held-out training images, of which there may be none.
+          scores: Of `make_calibration`, with the held-out training images, of which
+            there may be none, as the present weights predict them.
         """
-        if self.options.threshold is None and len(self.class_names) == 1:
-            scores = MaskScores(self.threshold)
-            evaluate(predictor, examples, scores)
-            if scores.curve.pixels:
-                self.threshold = scores.curve.best_threshold()
+        if isinstance(scores, MaskScores) and scores.curve.pixels:
+            self.threshold = scores.curve.best_threshold()
         predictor.threshold = self.threshold
 
     def make_scores(self) -> Accumulator:

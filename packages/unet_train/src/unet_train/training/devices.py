@@ -13,14 +13,20 @@ import dataclasses
 import functools
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from unet_train.data.share import Share
 from unet_train.options import Strategy, TrainerOptions
+
+if TYPE_CHECKING:
+    from unet_train.task.segmentation import SegmentationTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +55,22 @@ class Place:
         """Whether there are several devices, which must exchange what they compute."""
         return self.share.is_spread
 
-    def check_norms(self, model: keras.Model, options: TrainerOptions) -> None:
-        """Refuses norms over all devices within what is compiled, or within a loop.
+    def check(self, task: SegmentationTask, options: TrainerOptions) -> None:
+        """Refuses what cannot be exchanged between devices or machines.
 
         Raises:
-          ValueError: TensorFlow's devices cannot exchange anything there.
+          ValueError: There is a norm over all devices within what is compiled, or
+            within a loop; or what a validation counts into does not go to others.
         """
+        if self.share.workers > 1:
+            try:
+                pickle.dumps([task.make_calibration(), task.make_scores()])
+            except Exception as error:
+                raise ValueError(
+                    "Of several machines each tells the others what it counted, and"
+                    f" what the task counts into cannot be sent: {error}. Give it a"
+                    " `__getstate__` that leaves out what `merge` does not need."
+                ) from error
         within = [
             name
             for name, is_set in (
@@ -63,7 +79,7 @@ class Place:
             )
             if is_set
         ]
-        norms = [each.name for each in model.layers if _is_over_all_devices(each)]
+        norms = [each.name for each in task.model.layers if _is_over_all_devices(each)]
         if self.is_spread and within and norms:
             raise ValueError(
                 f"`--trainer.{within[0]}` on several devices does not go with the norm"
@@ -111,6 +127,44 @@ class Place:
 
         total = self.strategy.experimental_local_results(self.strategy.run(sum_up))[0]
         return bool(total[0] > 0), bool(total[1] > 0), float(total[2])
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices of this machine among which it shares out what it predicts.
+
+        None where there is one, or a TPU, on which nothing is predicted.
+        """
+        is_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        if self.share.replicas == 1 or is_tpu:
+            return ()
+        return tuple(self.strategy.extended.worker_devices)
+
+    def gather(self, told: bytes) -> list[bytes]:
+        """What each machine tells, on all of them, in the order of the machines."""
+        lengths = self._sum(self._row(len(told), 1))[:, 0].astype(int)
+        padded = np.zeros(lengths.max(), np.uint8)
+        padded[: len(told)] = np.frombuffer(told, np.uint8)
+        every = self._sum(self._row(padded, len(padded))).astype(np.uint8)
+        return [row[:n].tobytes() for row, n in zip(every, lengths, strict=True)]
+
+    def _row(self, values: Any, columns: int) -> npt.NDArray[np.float64]:
+        """Zeros for the other machines, [machines, columns]."""
+        rows = np.zeros((self.share.workers, columns))
+        rows[self.share.worker] = values
+        return rows
+
+    def _sum(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The sum over machines; whole numbers stay exact."""
+        told = tf.constant(values)
+
+        def sum_up() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            is_first = context.replica_id_in_sync_group % self.share.replicas == 0
+            mine = told if is_first else tf.zeros_like(told)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+        every = self.strategy.experimental_local_results(self.strategy.run(sum_up))
+        return np.asarray(every[0])
 
     def of_first(self, number: float) -> float:
         """The number that the first machine gives, on all of them."""

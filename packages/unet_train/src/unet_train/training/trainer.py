@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from unet_train.data.labels import explained
 from unet_train.data.source import SegmentationData
+from unet_train.inference.on_device import on_each
 from unet_train.options import TrainerOptions
 from unet_train.runs.folder import (
     ARCHITECTURE,
@@ -185,14 +186,16 @@ class Trainer:
             run.seconds_a_step = timer.seconds_a_step(run.step, run.seconds)
             require_finite_losses(logs["loss"], run, run.ids_of_batch)
             self._call("on_loop_end", run, logs)
+            self._tell_saved(run)
+            is_interrupted = self._agree(run, timer, stop)
             # Who takes a machine away does not wait for a validation.
-            if agenda.eval_is_due(run) and stop.received is None:
+            if agenda.eval_is_due(run) and not is_interrupted:
                 self._validate(run, timer, stop)
-            if self._agree(run, timer, stop):
+                is_interrupted = self._agree(run, timer, stop)
+            if is_interrupted:
                 self._saver.save(run)
                 self._tell_saved(run)
                 raise Interrupted(run.step, stop.received)
-            self._tell_saved(run)
             if agenda.checkpoint_is_due(run):
                 self._saver.begin(run)
                 self._agree(run, timer, stop)
@@ -223,16 +226,18 @@ class Trainer:
         config: Mapping[str, Any] | None,
     ) -> Run:
         """Prepares the run folder; restores the last checkpoint if there is one."""
-        place = self._place
+        place, size = self._place, data.options.prediction_size
         self._compiles = is_compiled(
             self.options, task.model, on_cpu=place.is_cpu, share=place.share
         )
         data.check()
         place.share.check_batch(data.options.batch_size, parts=self.options.accumulate)
-        place.check_norms(task.model, self.options)
+        place.check(task, self.options)
         # Both before the precision of training is set.
         architecture = task.model.to_json()
-        predictor = task.make_predictor(image_size=data.options.prediction_size)
+        self._predictors = on_each(
+            place.devices, lambda _: task.make_predictor(image_size=size)
+        )
         task.accumulate = self.options.accumulate
         task.compiles_gradients = self._compiles and place.is_spread
         with self.scope():
@@ -247,7 +252,7 @@ class Trainer:
             address=self._address,
             task=task,
             data=data,
-            predictor=predictor,
+            predictor=self._predictors[0].predictor,
             options=self.options,
             batch_size=data.options.batch_size,
             steps_per_epoch=data.steps_per_epoch(self.options.limit_train),
@@ -275,7 +280,7 @@ class Trainer:
         """Leaves the model, the last step, and the scores on all validation images."""
         require_finite_weights(run)
         limit = self.options.limit_eval if self.options.fast_dev_run else None
-        validation = self._validation(run, stop)
+        validation = Validation(run, self._place, self._predictors, stop)
         validation.prepare(limit)
         unwritten = self._saver.unwritten()
         model, aside = self.run_dir / MODEL, None
@@ -305,7 +310,7 @@ class Trainer:
 
     def _validate(self, run: Run, timer: Timer, stop: StopOnSignal) -> None:
         """Scores the present weights; is broken off when a signal comes."""
-        validation = self._validation(run, stop)
+        validation = Validation(run, self._place, self._predictors, stop)
         validation.prepare(self.options.limit_eval)
         scored = validation.score(self.options.limit_eval)
         run.seconds = timer.seconds()
@@ -313,11 +318,6 @@ class Trainer:
             return
         run.evaluated_step, run.evaluated_images = run.step, scored.images
         self._call("on_eval_end", run, scored.scores)
-
-    def _validation(self, run: Run, stop: StopOnSignal) -> Validation:
-        # Other machines would not know of a signal that came to this one.
-        alone = self._place.share.workers == 1
-        return Validation(run, breaks_off=lambda: alone and stop.received is not None)
 
     def _tell_saved(self, run: Run) -> None:
         for path in self._saver.completed():
