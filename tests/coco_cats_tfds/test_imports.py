@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 
 import numpy as np
 import PIL.Image
@@ -479,8 +480,6 @@ def test_one_name_for_two_photos(photos, tmp_path):
 
 def test_what_is_left_out_is_told(photos, tmp_path, capsys):
     content = coco_of({**OBJECTS, "nowhere.jpg": []})
-    box = {**content["annotations"][0], "id": 90, "segmentation": []}
-    content["annotations"].append(box)
     labels = write_json(tmp_path / "labels.json", content)
     save(photos / "unlabelled.jpg")
     mine = str(tmp_path / "mine")
@@ -489,7 +488,6 @@ def test_what_is_left_out_is_told(photos, tmp_path, capsys):
     printed = capsys.readouterr().out
     for line in (
         "objects: 2 cat",
-        "left out: 1 boxes without an outline",
         "left out: 1 objects of other categories",
         "left out: 1 labels without a photo: nowhere.jpg",
         "left out: 1 photos without labels: unlabelled.jpg",
@@ -498,6 +496,301 @@ def test_what_is_left_out_is_told(photos, tmp_path, capsys):
         assert line in printed
     assert main(["import", *arguments]) == 2
     assert "mine is there already" in capsys.readouterr().err
+
+
+BOX = (30, 20, 12, 8)
+
+
+def crowds_in(folder, photo):
+    """The pixels of a photo that are not to count, [H, W]."""
+    found = np.zeros((HEIGHT, WIDTH), bool)
+    for split in ("train2017", "val2017"):
+        coco = COCO(folder / "annotations" / f"instances_{split}.json")
+        for image in coco.imgs.values():
+            ids = coco.getAnnIds(image["id"]) if image["file_name"] == photo else []
+            for each in coco.loadAnns(ids):
+                if each["iscrowd"]:
+                    found |= coco.annToMask(each) > 0
+    return found
+
+
+def coco_with_a_box(folder):
+    content = coco_of(OBJECTS)
+    box = {**content["annotations"][0], "id": 90, "image_id": 2, "segmentation": []}
+    content["annotations"].append({**box, "bbox": BOX})
+    return write_json(folder / "labels.json", content)
+
+
+def yolo_with_a_box(folder):
+    as_yolo(folder)
+    x, y, width, height = BOX
+    values = np.divide([x + width / 2, y + height / 2, width, height], [60, 40] * 2)
+    (folder / "c.txt").write_text(" ".join(map(str, [0, *values])))
+    return folder
+
+
+@pytest.mark.parametrize("write", [coco_with_a_box, yolo_with_a_box])
+def test_a_box_without_an_outline_is_neither_cat_nor_background(
+    write, photos, tmp_path, capsys
+):
+    labels, mine = write(tmp_path / "labels"), tmp_path / "mine"
+    arguments = [str(photos), "-a", str(labels), "--output", str(mine)]
+    assert main(["import", *arguments]) == 0
+    assert "ignored in training: 1 crowds, or boxes of" in capsys.readouterr().out
+    box = np.zeros((HEIGHT, WIDTH), bool)
+    box[20:28, 30:42] = True
+    np.testing.assert_array_equal(crowds_in(mine, "c.jpg"), box)
+    config = {"name": "mine", "categories": ["cat"], "negatives": 1}
+    out = str(tmp_path / "out")
+    build = ["--manual_dir", str(mine), "--data_dir", out, "--config"]
+    assert main(["build", *build, json.dumps(config)]) == 0
+    assert capsys.readouterr().out.count("(0 of them negatives)") == 2
+
+
+def test_an_object_without_outline_and_box_may_be_anywhere(photos, tmp_path):
+    content = coco_of(OBJECTS)
+    lost = {**content["annotations"][0], "id": 90, "segmentation": []}
+    content["annotations"].append(lost)
+    labels = write_json(tmp_path / "labels.json", content)
+    report = import_photos([photos], [labels], tmp_path / "mine")
+    assert report.ignored == 1
+    assert crowds_in(tmp_path / "mine", "a.jpg").all()
+    masks, _ = read(tmp_path / "mine")["a.jpg"]
+    assert "cat" in masks
+
+
+def test_a_photo_with_a_point_alone_is_left_out(photos, tmp_path):
+    """There may be a cat on it."""
+    as_labelme(tmp_path / "labels")
+    path = tmp_path / "labels" / "c.json"
+    point = {"label": "cat", "points": [[9, 9]], "shape_type": "point"}
+    write_json(path, {**json.loads(path.read_text()), "shapes": [point]})
+    report = import_photos([photos], [tmp_path / "labels"], tmp_path / "mine")
+    assert "c.jpg" not in read(tmp_path / "mine")
+    assert report.left["photos with marks, and no pixels of an object"] == 1
+
+
+@pytest.mark.parametrize("kind", ["labelme", "circle", "ellipse"])
+def test_circles_and_ellipses_are_outlines(kind, photos, tmp_path):
+    if kind == "labelme":
+        circle = {"label": "cat", "points": [[30, 20], [30, 30]]}
+        content = {"imagePath": "a.jpg", "imageWidth": WIDTH, "imageHeight": HEIGHT}
+        content["shapes"] = [{**circle, "shape_type": "circle"}]
+    else:
+        shape = {"name": kind, "cx": 30, "cy": 20, "r": 10, "rx": 10, "ry": 10}
+        region = {"shape_attributes": shape, "region_attributes": {"a": "cat"}}
+        content = {"1": {"filename": "a.jpg", "regions": [region]}}
+    path = write_json(tmp_path / "labels" / "a.json", content)
+    other = coco_of({"b.jpg": []})
+    others = write_json(tmp_path / "b.json", other)
+    import_photos([photos], [path, others], tmp_path / "mine")
+    masks, _ = read(tmp_path / "mine")["a.jpg"]
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    disc = (columns + 0.5 - 30) ** 2 + (rows + 0.5 - 20) ** 2 < 100
+    assert np.count_nonzero(masks["cat"] != disc) < 30  # Of 314, along the edge.
+
+
+def test_masks_in_which_255_may_be_either_are_refused(photos, tmp_path):
+    save(tmp_path / "m" / "a.png", np.tile(np.uint8([0, 1]), (HEIGHT, WIDTH // 2)))
+    ends = np.tile(np.uint8([0, 255]), (HEIGHT, WIDTH // 2))
+    save(tmp_path / "m" / "b.png", ends)
+    with pytest.raises(CocoDataError, match=r"b\.png has the values \[0, 255\], and"):
+        import_photos([photos], [tmp_path / "m"], tmp_path / "mine", names=["cat"])
+    # Where one has both, it is known what 255 is.
+    both = np.tile(np.uint8([0, 1, 255]), (HEIGHT, WIDTH // 3))
+    save(tmp_path / "m" / "c.png", both)
+    report = import_photos([photos], [tmp_path / "m"], tmp_path / "mine", names=["cat"])
+    assert report.objects == {"cat": 2}
+    np.testing.assert_array_equal(crowds_in(tmp_path / "mine", "b.jpg"), ends == 255)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+def test_masks_that_are_grey_in_colours(mode, photos, tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:9, :9] = 255
+    folder = tmp_path / "found"
+    for photo in "ab":
+        # As `unet-train predict` leaves them.
+        save(folder / f"{photo}_overlay.png")
+        picture = PIL.Image.fromarray(mask).convert(mode)
+        picture.save(folder / f"{photo}_mask.png")
+    report = import_photos([photos], [folder], tmp_path / "mine", names=["cat"])
+    masks, _ = read(tmp_path / "mine")["a.jpg"]
+    np.testing.assert_array_equal(masks["cat"], mask == 255)
+    assert report.left == {"PNGs beside those called _mask": 2}
+    if mode != "RGB":
+        picture.putpixel((0, 0), (*picture.getpixel((0, 0))[:-1], 7))
+        picture.save(folder / "b_mask.png")
+        with pytest.raises(CocoDataError, match=r"b_mask\.png has the mode .*transp"):
+            import_photos([photos], [folder], tmp_path / "other", names=["cat"])
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_masks_below_the_folder_that_is_given_for_the_photos(kind, tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:9, :9] = 255
+    for photo in "ab":
+        save(tmp_path / "all" / "images" / f"{photo}.{kind}")
+        save(tmp_path / "all" / "masks" / f"{photo}.png", mask)
+    masks = tmp_path / "all" / "masks"
+    report = import_photos(
+        [tmp_path / "all"], [masks], tmp_path / "mine", names=["cat"]
+    )
+    assert report.objects == {"cat": 2}
+    assert report.photos.total() == 2
+    assert not report.without_labels
+
+
+def test_what_two_files_say_alike_is_taken_once(photos, tmp_path):
+    first = write_json(tmp_path / "a.json", coco_of(OBJECTS))
+    more = {**OBJECTS, "c.jpg": [("dog", TRIANGLE)]}
+    second = write_json(tmp_path / "b.json", coco_of(more))
+    report = import_photos([photos], [first, second], tmp_path / "mine")
+    assert report.objects == {"cat": 2, "dog": 2}
+    assert report.left == {"objects that another file has, too": 3}
+
+
+def test_names_that_tools_change(tmp_path):
+    """Capital letters, and what Label Studio puts before an uploaded file's name."""
+    save(tmp_path / "photos" / "A.JPG")
+    save(tmp_path / "photos" / "b.jpg")
+    save(tmp_path / "photos" / "0123abcd-c.jpg")
+    names = {"b.jpg": "5f3e2a10-b.jpg", "c.jpg": "0123abcd-c.jpg"}
+    labels = write_json(tmp_path / "labels.json", coco_of(OBJECTS, names=names))
+    report = import_photos([tmp_path / "photos"], [labels], tmp_path / "mine")
+    assert not report.without_photo
+    assert not report.without_labels
+
+
+def test_a_class_that_is_called_background(photos, tmp_path, capsys):
+    as_labelme(tmp_path / "labels")
+    path = tmp_path / "labels" / "c.json"
+    shape = {"label": "background", "points": points(SQUARE), "shape_type": "polygon"}
+    write_json(path, {**json.loads(path.read_text()), "shapes": [shape]})
+    mine = str(tmp_path / "mine")
+    arguments = [str(photos), "-a", str(tmp_path / "labels"), "--output", mine]
+    assert main(["import", *arguments]) == 0
+    assert '"categories": ["cat", "dog"]' in capsys.readouterr().out
+
+
+def test_a_tiff_that_was_turned(tmp_path):
+    """Pillow turns its pixels when they are read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    save(tmp_path / "photos" / "a.tif", pixels, orientation=6)
+    save(tmp_path / "photos" / "b.jpg")
+    content = coco_of({"a.tif": [("cat", SQUARE)]}, (HEIGHT, WIDTH))  # Upright.
+    labels = [write_json(tmp_path / "a.json", content)]
+    labels.append(write_json(tmp_path / "b.json", coco_of({"b.jpg": []})))
+    import_photos([tmp_path / "photos"], labels, tmp_path / "mine")
+    (path,) = (tmp_path / "mine").glob("*/a.jpg")
+    expected = np.rot90(pixels, -1).astype(int)
+    with PIL.Image.open(path) as picture:
+        assert np.abs(np.asarray(picture) - expected).mean() < 20
+    masks, _ = read(tmp_path / "mine")["a.jpg"]
+    expected = mask_of(SQUARE, WIDTH, HEIGHT)
+    np.testing.assert_array_equal(masks["cat"], expected)
+
+
+def test_yolo_as_others_write_it(tmp_path):
+    """A list of the photos, names of the classes, a mark of UTF-8, nothing found."""
+    for name in ("a.jpg", "b.jpg"):
+        save(tmp_path / "photos" / name, orientation=3)
+    folder = tmp_path / "labels"
+    as_yolo(folder)
+    (folder / "classes.txt").rename(folder / "obj.names")
+    (folder / "train.txt").write_text("data/a.jpg\ndata/b.jpg\n")
+    (folder / "c.txt").unlink()
+    (folder / "b.txt").write_text("")
+    text = (folder / "a.txt").read_text()
+    (folder / "a.txt").write_text(text, "utf-8-sig")
+    bring = [tmp_path / "photos"], [folder], tmp_path / "mine"
+    with pytest.raises(CocoDataError, match="1 photos are turned .* shows it: a.jpg"):
+        import_photos(*bring)
+    report = import_photos(*bring, orientation="upright")
+    assert report.objects == {"cat": 1}
+    assert report.photos.total() == 2
+    (folder / "a.txt").write_bytes(b"0 \xff")
+    with pytest.raises(CocoDataError, match=r"a\.txt is no text in UTF-8"):
+        import_photos([tmp_path / "photos"], [folder], tmp_path / "other")
+
+
+def test_vias_boxes_to_tick(photos, tmp_path):
+    region = via_region({"animal": {"cat": True, "dog": False}})
+    region["b"] = {"filename": "b.jpg", "regions": []}
+    labels = write_json(tmp_path / "via.json", region)
+    report = import_photos([photos], [labels], tmp_path / "mine")
+    assert report.objects == {"cat": 1}
+
+
+def test_what_is_no_regular_file(photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(CocoDataError, match=r"pipe\.json is no regular file"):
+        import_photos([photos], [tmp_path / "pipe.json"], tmp_path / "mine")
+    with pytest.raises(CocoDataError, match=r"has no label files"):
+        import_photos([photos], [tmp_path], tmp_path / "mine")
+
+
+def write_split(folder, sides, kind="coco"):
+    """A folder for each side, with photos and their labels."""
+    for side, names in sides.items():
+        for name in names:
+            save(folder / side / name)
+        content = coco_of({name: [("cat", SQUARE)] for name in names})
+        write_json(folder / side / "_annotations.coco.json", content)
+
+
+def test_photos_to_test_on_are_not_trained_on(tmp_path):
+    write_split(
+        tmp_path / "all", {"train": ["a.jpg", "b.jpg", "c.jpg"], "test": ["d.jpg"]}
+    )
+    for options in ({}, {"validation": 0.5}):
+        mine = tmp_path / f"mine_{len(options)}"
+        report = import_photos([tmp_path / "all"], [tmp_path / "all"], mine, **options)
+        assert set(read(mine)) == {"a.jpg", "b.jpg", "c.jpg"}
+        assert report.left == {"photos of a split for tests": 1}
+    # Who names nothing but them means them.
+    test = tmp_path / "all" / "test"
+    save(test / "e.jpg")
+    content = coco_of({name: [("cat", SQUARE)] for name in ("d.jpg", "e.jpg")})
+    write_json(test / "_annotations.coco.json", content)
+    import_photos([test], [test], tmp_path / "tests")
+    assert set(read(tmp_path / "tests")) == {"d.jpg", "e.jpg"}
+
+
+def test_folders_that_tell_the_side_of_some_photos_only(tmp_path):
+    write_split(
+        tmp_path / "all", {"train": ["a.jpg"], "val": ["b.jpg"], "x": ["c.jpg"]}
+    )
+    both = [tmp_path / "all"], [tmp_path / "all"]
+    with pytest.raises(CocoDataError, match=r"of 2 photos, not that of c\.jpg"):
+        import_photos(*both, tmp_path / "mine")
+    import_photos(*both, tmp_path / "mine", validation=0.4)
+    assert len(read(tmp_path / "mine")) == 3
+
+
+def test_a_group_on_two_sides_by_the_names_of_folders(tmp_path):
+    sides = {"train": ["day1_a.jpg", "day2_a.jpg"], "val": ["day1_b.jpg"]}
+    write_split(tmp_path / "all", sides)
+    both = [tmp_path / "all"], [tmp_path / "all"]
+    with pytest.raises(CocoDataError, match=r"'day1' is on two sides, train and val"):
+        import_photos(*both, tmp_path / "mine", group_by=r"day\d")
+    import_photos(*both, tmp_path / "mine", group_by=r"day\d", validation=0.5)
+    split = {name: side for name, (_, side) in read(tmp_path / "mine").items()}
+    assert split["day1_a.jpg"] == split["day1_b.jpg"] != split["day2_a.jpg"]
+
+
+def test_one_name_in_the_folders_of_two_sides(tmp_path):
+    """Which photo is meant follows from the side that the label file is of."""
+    root = tmp_path / "all"
+    for side, polygon in (("train", SQUARE), ("val", TRIANGLE)):
+        save(root / "images" / side / "a.jpg")
+        content = coco_of({"a.jpg": [("cat", polygon)]})
+        write_json(root / "annotations" / f"instances_{side}.json", content)
+    report = import_photos([root / "images"], [root / "annotations"], tmp_path / "mine")
+    assert report.by == "the names of the labels' folders"
+    found = {split: masks for masks, split in read(tmp_path / "mine").values()}
+    np.testing.assert_array_equal(found["train2017"]["cat"], mask_of(SQUARE))
+    np.testing.assert_array_equal(found["val2017"]["cat"], mask_of(TRIANGLE))
 
 
 def test_what_was_imported_is_built_and_proven(photos, tmp_path, capsys):
@@ -564,6 +857,11 @@ def via_region(attributes):
         ("a.txt", "0 0 0 1 0 1 1", r"class 0, and there are names for 0"),
         ("a.txt", "0 .1 .1\n", r"a\.txt.*of 'cat' for a\.jpg.*at least 3 points"),
         ("x.yaml", "", r"x\.yaml is no label file"),
+        (
+            "x.json",
+            json.dumps(via_region({"a": {"1": True, "2": True}})),
+            "--attribute",
+        ),
     ],
 )
 def test_labels_that_cannot_be_used(name, content, fault, photos, tmp_path):

@@ -163,3 +163,19 @@ def test_a_share_of_numpy():
 def test_a_dataset_without_it_is_the_same_file_as_before(tmp_path):
     assert "validation" not in CocoCatsConfig(name="mine").as_json()
     assert not is_for_validation("any.jpg", 0.0)
+
+
+def test_what_tools_write_otherwise_is_built_and_proven(tmp_path, capsys):
+    """No licences but null, and run lengths that are whole numbers as floats."""
+    root = write_photos(tmp_path / "photos", NAMES)
+    path = root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["licenses"] = None
+    content["annotations"][0]["segmentation"] = {
+        "size": [20.0, 30.0],
+        "counts": [100.0, 40.0, 460.0],
+    }
+    path.write_text(json.dumps(content))
+    build(root, tmp_path / "out")
+    assert main(["verify", str(tmp_path / "out"), "--manual_dir", str(root)]) == 0
+    assert "0 faults" in capsys.readouterr().out

@@ -44,7 +44,8 @@ def check_jpeg(content: bytes, image: Image, *, origin: object) -> bool:
         )
     if (kind := _kind(content)) != "JPEG":
         raise CocoDataError(
-            f"{name} is not a JPEG but {kind}. COCO's images are JPEGs. {cure}"
+            f"{name} is not a JPEG but {kind}. COCO's images are JPEGs. {cure} Other"
+            " photos of your own `coco-cats import` brings into this layout."
         )
     orientation = _orientation(content)
     try:

@@ -44,8 +44,9 @@ _Encoded = dict[str, Any]
 
 
 class _Rle(msgspec.Struct):
-    size: tuple[int, int]
-    counts: str | list[Annotated[int, msgspec.Meta(ge=0)]]
+    # Some tools write whole numbers as floats.
+    size: tuple[float, float]
+    counts: str | list[Annotated[float, msgspec.Meta(ge=0)]]
 
 
 _decode_json = msgspec.json.Decoder(list[list[float]] | _Rle).decode
@@ -260,13 +261,17 @@ def _rle_counts(rle: _Rle, height: int, width: int) -> list[int]:
     """The run lengths of an RLE, checked to cover the image exactly."""
     if rle.size != (height, width):
         raise ValueError(
-            f"its RLE size {list(rle.size)} is not the image's {[height, width]}"
+            f"its RLE size [{rle.size[0]:g}, {rle.size[1]:g}] is not the image's"
+            f" {[height, width]}"
         )
-    counts = rle.counts
-    if isinstance(counts, str):
-        counts = decompress_counts(counts)
+    if isinstance(rle.counts, str):
+        counts = decompress_counts(rle.counts)
         if any(count < 0 for count in counts):
             raise ValueError("its RLE counts hold a negative length")
+    else:
+        if part := next((each for each in rle.counts if each % 1), None):
+            raise ValueError(f"its RLE counts hold {part:g}, which is no whole number")
+        counts = [int(count) for count in rle.counts]
     if sum(counts) != height * width:
         raise ValueError(
             f"its RLE covers {sum(counts)} of {height * width} pixels"

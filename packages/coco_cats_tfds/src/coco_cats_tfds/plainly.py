@@ -56,7 +56,7 @@ class PlainCoco:
         }
         licenses = [
             each["id"]
-            for each in coco.dataset.get("licenses", [])
+            for each in coco.dataset.get("licenses") or []
             if each["id"] in choice.licenses or each.get("name") in choice.licenses
         ]
         images = {

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import PIL.Image
 
 from coco_cats_tfds.errors import CocoDataError
-from coco_cats_tfds.imports.labels import Labels, Shape, encode, split_of
+from coco_cats_tfds.imports.labels import SUFFIXES, Labels, Shape, encode, split_of
 
 # As `unet-train predict` calls what it writes.
 MASK_SUFFIX = "_mask"
 _IGNORED = 255
+_OPAQUE = 255
+# Channels of colour, in which a picture may be grey all the same.
+_GREY_IN = {"LA": 1, "RGB": 3, "RGBA": 3}
 _BOX = 5  # Numbers in a line of YOLO's that has no outline.
 
 
@@ -33,8 +36,11 @@ def read_yolo(
       CocoDataError: A line is something else, or a class has no name.
     """
     for path in paths:
-        shapes = []
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        lines, shapes = _lines(path), []
+        if lines and all(pathlib.PurePath(x).suffix.lower() in SUFFIXES for x in lines):
+            left["lists of photos"] += 1
+            continue
+        for number, line in enumerate(lines, start=1):
             try:
                 label, *values = line.split() or ["0"]
                 index, polygon = int(label), [float(value) for value in values]
@@ -45,17 +51,22 @@ def read_yolo(
                     f"{path}, line {number}: {line[:60]!r} is no class with x and y in"
                     f" turn, each 0 to 1, of YOLO's segmentation ({error})."
                 ) from error
-            if len(polygon) + 1 == _BOX:
-                left["boxes without an outline"] += 1
-            elif polygon:
+            if polygon:
                 if not 0 <= index < len(names):
                     raise CocoDataError(
                         f"{path}, line {number} has the class {index}, and there are"
                         f" names for {len(names)}: {list(names)}. Name them all, from"
-                        " class 0 on, with --names, or in a file classes.txt, or"
-                        " data.yaml, beside."
+                        " class 0 on, with --names, or in a file classes.txt, obj.names"
+                        " or data.yaml beside."
                     )
-                shapes.append(Shape(names[index], [polygon], relative=True))
+                if len(polygon) + 1 == _BOX:
+                    x, y, half_width, half_height = np.divide(polygon, [1, 1, 2, 2])
+                    start = x - half_width, y - half_height
+                    end = x + half_width, y + half_height
+                    shape = Shape.box(names[index], start, end, relative=True)
+                else:
+                    shape = Shape(names[index], [polygon], relative=True)
+                shapes.append(shape)
         split = split_of(path, by_stem=True)
         yield Labels(path, path.stem, shapes, None, by_stem=True, split=split)
 
@@ -63,18 +74,31 @@ def read_yolo(
 def read_masks(paths: Sequence[pathlib.Path], names: Sequence[str]) -> Iterator[Labels]:
     """Mask PNGs: 0 and 255, 0 and 1, or the number of a label in each pixel.
 
-    Where a mask has other values than 0 and 255, 255 are pixels that shall not count.
+    Where masks have other values than 0 and 255, 255 are pixels that shall not count.
 
     Args:
       paths: The files.
       names: Of the labels from 1.
 
     Raises:
-      CocoDataError: A mask is in colours, or a label has no name.
+      CocoDataError: A mask is in colours, a label has no name, or 255 may be an object
+        in some and pixels that shall not count in others.
     """
     values = {path: np.unique(_read_mask(path)).tolist() for path in paths}
     found = sorted({value for each in values.values() for value in each})
     is_binary = set(found) <= {0, _IGNORED}
+    ends = [path for path, each in values.items() if set(each) <= {0, _IGNORED}]
+    ends = [path for path in ends if _IGNORED in values[path]]
+    with_both = any(
+        _IGNORED in each and set(each) - {0, 255} for each in values.values()
+    )
+    if ends and not is_binary and not with_both:
+        other = next(path for path, each in values.items() if set(each) - {0, 255})
+        raise CocoDataError(
+            f"{ends[0]} has the values {values[ends[0]]}, and {other} has"
+            f" {values[other]}: is 255 an object there, or what shall not count? Save"
+            " all masks with the same values."
+        )
     labels = [1] if is_binary else [each for each in found if 0 < each < _IGNORED]
     if not names or max(labels, default=0) > len(names):
         raise CocoDataError(
@@ -103,12 +127,24 @@ def read_masks(paths: Sequence[pathlib.Path], names: Sequence[str]) -> Iterator[
 def _read_mask(path: pathlib.Path) -> npt.NDArray[np.uint8]:
     try:
         with PIL.Image.open(path) as picture:
-            if picture.mode not in {"1", "L", "P"}:
-                raise CocoDataError(
-                    f"{path} has the mode {picture.mode}: colours, or more than 8 bits."
-                    " A mask has one number a pixel: save it as grey or with a palette."
-                )
-            mask = np.asarray(picture)
+            mask, mode = np.asarray(picture), picture.mode
     except OSError as error:
         raise CocoDataError(f"{path} is no mask that can be read: {error}.") from error
+    if mode in _GREY_IN:
+        colours, alpha = mask[..., : _GREY_IN[mode]], mask[..., _GREY_IN[mode] :]
+        if (colours == colours[..., :1]).all() and (alpha == _OPAQUE).all():
+            mask, mode = colours[..., 0], "L"
+    if mode not in {"1", "L", "P"}:
+        raise CocoDataError(
+            f"{path} has the mode {mode}: colours, or more than 8 bits, or pixels that"
+            " are transparent. A mask has one number a pixel: save it as grey or with a"
+            " palette."
+        )
     return mask.astype(np.uint8)
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise CocoDataError(f"{path} is no text in UTF-8: {error}.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,14 @@ import PIL.Image
 
 from coco_cats_tfds.annotations import InstancesIndex
 from coco_cats_tfds.errors import CocoDataError
-from coco_cats_tfds.imports.labels import Labels, Polygons, Shape, encode, split_of
+from coco_cats_tfds.imports.labels import (
+    Labels,
+    Shape,
+    ellipse,
+    encode,
+    rectangle,
+    split_of,
+)
 
 
 def read_json(
@@ -42,7 +50,7 @@ def read_json(
     regions = content.get("_via_img_metadata", content)
     try:
         if "images" in content and "annotations" in content:
-            yield from _coco(path, read, content, left)
+            yield from _coco(path, read, content)
         elif "shapes" in content and "imagePath" in content:
             yield _labelme(path, content, left)
         elif regions and all(_is_via(each) for each in regions.values()):
@@ -62,7 +70,7 @@ def read_json(
 
 
 def _coco(
-    path: pathlib.Path, read: bytes, content: Mapping[str, Any], left: Counter[str]
+    path: pathlib.Path, read: bytes, content: Mapping[str, Any]
 ) -> Iterator[Labels]:
     # Label Studio does not know the size of a photo on which it has no label.
     unsized = [
@@ -79,18 +87,22 @@ def _coco(
         sizes.pop(each["id"], None)
     categories = {each.id: each.name for each in index.categories}
     shapes: dict[int, list[Shape]] = {image_id: [] for image_id in index.images}
-    for each in index.annotations:
+    for each, entry in zip(index.annotations, content["annotations"], strict=True):
         if each.image_id not in shapes or each.category_id not in categories:
             raise CocoDataError(
                 f"{path}: the annotation {each.id} is of image {each.image_id} and"
                 f" category {each.category_id}, and one of them is not in the file."
                 " Export it again."
             )
-        segmentation = msgspec.json.decode(each.segmentation)
-        if not segmentation:
-            left["boxes without an outline"] += 1
-            continue
-        shape = Shape(categories[each.category_id], segmentation, bool(each.iscrowd))
+        name = categories[each.category_id]
+        if segmentation := msgspec.json.decode(each.segmentation):
+            shape = Shape(name, segmentation, bool(each.iscrowd))
+        elif box := entry.get("bbox"):
+            x, y, width, height = box
+            shape = Shape.box(name, (x, y), (x + width, y + height))
+        else:
+            # It may be anywhere: nothing but what has an outline counts.
+            shape = Shape.box(name, (0, 0), (1, 1), relative=True)
         shapes[each.image_id].append(shape)
     for image_id, image in index.images.items():
         name = image.file_name.replace("\\", "/")
@@ -103,7 +115,7 @@ def _labelme(
 ) -> Labels:
     width, height = content["imageWidth"], content["imageHeight"]
     size = None if width is None or height is None else (int(width), int(height))
-    shapes = []
+    shapes, is_partial = [], False
     for each in content["shapes"]:
         kind, points = each.get("shape_type") or "polygon", each["points"]
         if kind == "polygon":
@@ -111,15 +123,20 @@ def _labelme(
             shapes.append(Shape(each["label"], polygons))
         elif kind == "rectangle":
             (x, y), (x_end, y_end) = points
-            shapes.append(Shape(each["label"], _rectangle(x, y, x_end, y_end)))
+            shapes.append(Shape(each["label"], rectangle(x, y, x_end, y_end)))
+        elif kind == "circle":
+            (x, y), (x_end, y_end) = points
+            radius = math.hypot(x_end - x, y_end - y)
+            shapes.append(Shape(each["label"], ellipse(x, y, radius, radius)))
         elif kind == "mask" and size is not None:
             whole = _labelme_mask(path, each, size)
             shapes.append(Shape(each["label"], encode(whole)))
         else:
             left[f"labelme shapes of type {kind!r}"] += 1
+            is_partial = True
     name = content["imagePath"].replace("\\", "/")
     split = split_of(path, by_stem=True)
-    return Labels(path, name, shapes, size, split=split)
+    return Labels(path, name, shapes, size, split=split, is_partial=is_partial)
 
 
 def _labelme_mask(
@@ -156,7 +173,7 @@ def _via(
     attribute: str | None,
     left: Counter[str],
 ) -> Labels:
-    regions, shapes = entry["regions"], []
+    regions, shapes, is_partial = entry["regions"], [], False
     # Up to version 1 they are numbered.
     for each in regions.values() if isinstance(regions, dict) else regions:
         where = each["shape_attributes"]
@@ -166,13 +183,19 @@ def _via(
             polygons = [[float(value) for pair in pairs for value in pair]]
         elif kind == "rect":
             x, y = where["x"], where["y"]
-            polygons = _rectangle(x, y, x + where["width"], y + where["height"])
+            polygons = rectangle(x, y, x + where["width"], y + where["height"])
+        elif kind == "circle":
+            polygons = ellipse(where["cx"], where["cy"], where["r"], where["r"])
+        elif kind == "ellipse" and not where.get("theta"):
+            polygons = ellipse(where["cx"], where["cy"], where["rx"], where["ry"])
         else:
             left[f"VIA regions of type {kind!r}"] += 1
+            is_partial = True
             continue
         category = _via_category(path, each["region_attributes"], names, attribute)
         shapes.append(Shape(category, polygons))
-    return Labels(path, entry["filename"], shapes, split=split_of(path))
+    name, split = entry["filename"], split_of(path)
+    return Labels(path, name, shapes, split=split, is_partial=is_partial)
 
 
 def _via_category(
@@ -184,7 +207,7 @@ def _via_category(
     if not attributes and len(names) == 1:
         return names[0]
     keys = [attribute] if attribute else [*attributes]
-    found = [attributes.get(key) for key in keys]
+    found = [_chosen(attributes.get(key)) for key in keys]
     if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
         raise CocoDataError(
             f"{path} has a region with the attributes {dict(attributes)}, and which of"
@@ -194,6 +217,9 @@ def _via_category(
     return found[0]
 
 
-def _rectangle(x: float, y: float, x_end: float, y_end: float) -> Polygons:
-    corners = [x, y, x_end, y, x_end, y_end, x, y_end]
-    return [[float(value) for value in corners]]
+def _chosen(value: object) -> object:
+    """A value; of several boxes to be ticked the only one that is."""
+    if isinstance(value, dict):
+        ticked = [name for name, is_ticked in value.items() if is_ticked]
+        return ticked[0] if len(ticked) == 1 else None
+    return value

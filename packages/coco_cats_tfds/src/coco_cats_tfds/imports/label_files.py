@@ -39,7 +39,7 @@ def read_labels(
       CocoDataError: A file is missing, damaged or of an unknown kind.
     """
     files = _label_files(places, left)
-    masks = _masks_among(files[".png"], photos)
+    masks = _masks_among(files[".png"], photos, left)
     texts = files[".txt"]
     labels = list(read_yolo(texts, names or _listed(texts), left))
     labels += read_masks(masks, names) if masks else []
@@ -58,13 +58,15 @@ def _label_files(
         if not place.exists():
             raise CocoDataError(f"There is no file or folder {place}.")
         if not place.is_dir():
+            if not place.is_file():
+                raise CocoDataError(f"{place} is no regular file.")
             if place.suffix.lower() not in found:
                 raise CocoDataError(
                     f"{place} is no label file: these are {', '.join(found)}."
                 )
             found[place.suffix.lower()].append(place)
             continue
-        inside = sorted(place.rglob("*"))
+        inside = sorted(path for path in place.rglob("*") if path.is_file())
         for suffix, files in found.items():
             some = [path for path in inside if path.suffix.lower() == suffix]
             some = _only_labels(some, suffix, place, left)
@@ -98,11 +100,12 @@ def _only_labels(
 
 
 def _listed(paths: Iterable[pathlib.Path]) -> list[str]:
-    """The names in a `classes.txt` or `data.yaml` beside the files or above."""
+    """The names in a list or a `data.yaml` beside the files or above."""
     for path in paths:
         for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-            if (file := folder / "classes.txt").is_file():
-                return file.read_text("utf-8").splitlines()
+            for name in ("classes.txt", "obj.names"):
+                if (file := folder / name).is_file():
+                    return file.read_text("utf-8-sig").splitlines()
             if (file := folder / "data.yaml").is_file():
                 return _names_of(file)
     return []
@@ -123,15 +126,20 @@ def _names_of(file: pathlib.Path) -> list[str]:
 
 
 def _masks_among(
-    pictures: Sequence[pathlib.Path], photos: Sequence[pathlib.Path]
+    pictures: Sequence[pathlib.Path],
+    photos: Sequence[pathlib.Path],
+    left: Counter[str],
 ) -> list[pathlib.Path]:
-    """Of PNGs those that are no photos: masks may lie beside them."""
-    known = {path.with_suffix("") for path in photos if path.suffix.lower() != ".png"}
-    in_folders = {*photos}
-
-    def is_mask(path: pathlib.Path) -> bool:
-        stem = path.absolute().with_suffix("")
-        beside = path.absolute() in in_folders
-        return not beside or stem in known or stem.name.endswith(MASK_SUFFIX)
-
-    return [path for path in pictures if is_mask(path)]
+    """Of PNGs those that are masks: photos, and what was drawn, may lie beside them."""
+    named = [path for path in pictures if path.stem.endswith(MASK_SUFFIX)]
+    if named:
+        # As `unet-train predict` leaves them, with overlays.
+        beside = {path.absolute() for path in pictures} - {*photos}
+        if others := len(beside - {path.absolute() for path in named}):
+            left[f"PNGs beside those called {MASK_SUFFIX}"] += others
+        return named
+    own = {path.absolute() for path in pictures}
+    stems = {path.stem for path in photos if path not in own}
+    return [
+        path for path in pictures if path.absolute() not in photos or path.stem in stems
+    ]

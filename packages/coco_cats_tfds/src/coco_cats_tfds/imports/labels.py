@@ -14,6 +14,12 @@ from pycocotools import mask as coco_mask
 
 Polygons = list[list[float]]
 Rle = dict[str, Any]
+Corner = tuple[float, float]
+
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".bmp", ".tif", ".tiff"),
+}
+"""Of photos."""
 
 _SPLITS = {
     "train": "train",
@@ -23,7 +29,7 @@ _SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-_KINDS = {"labels", "masks", "annotations"}
+_KINDS = {"labels", "masks", "annotations", "images"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Shape:
     Attributes:
       category: Its name.
       segmentation: Polygons of x and y in turn, or COCO's run lengths.
-      is_crowd: A crowd, as COCO has it.
+      is_crowd: A region that is not to count: a crowd, as COCO has it, or the box of an
+        object without an outline, or the whole photo if it has no box either.
       relative: Polygons are in shares of the picture's width and height, not in pixels.
     """
 
@@ -41,6 +48,14 @@ class Shape:
     segmentation: Polygons | Rle
     is_crowd: bool = False
     relative: bool = False
+
+    @classmethod
+    def box(
+        cls, category: str, start: Corner, end: Corner, *, relative: bool = False
+    ) -> Shape:
+        """The box of an object without an outline: its pixels are not to count."""
+        corners = rectangle(*start, *end)
+        return cls(category, corners, is_crowd=True, relative=relative)
 
     def scaled(self, width: int, height: int) -> Polygons | Rle:
         """The segmentation in pixels of the labelled picture."""
@@ -67,6 +82,8 @@ class Labels:
       size: Width and height of the picture that was labelled, if the file tells.
       by_stem: The photo has the name of this file, and a suffix of its own.
       split: "train", "validation" or "test", if a folder's or the file's name says so.
+      is_partial: Something else is marked in the photo, of which no pixels are known,
+        such as a point.
     """
 
     file: pathlib.Path
@@ -75,6 +92,7 @@ class Labels:
     size: tuple[int, int] | None = None
     by_stem: bool = False
     split: str | None = None
+    is_partial: bool = False
 
 
 def split_of(path: pathlib.Path, *, by_stem: bool = False) -> str | None:
@@ -90,6 +108,19 @@ def split_of(path: pathlib.Path, *, by_stem: bool = False) -> str | None:
     words = re.split(r"[^a-z]+", name.lower())
     found = {_SPLITS[word] for word in words if word in _SPLITS}
     return found.pop() if len(found) == 1 else None
+
+
+def rectangle(x: float, y: float, x_end: float, y_end: float) -> Polygons:
+    """The polygon of a box."""
+    corners = [x, y, x_end, y, x_end, y_end, x, y_end]
+    return [[float(value) for value in corners]]
+
+
+def ellipse(x: float, y: float, x_radius: float, y_radius: float) -> Polygons:
+    """A polygon of an ellipse about a centre, of 128 corners."""
+    angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    corners = (x + x_radius * np.cos(angles), y + y_radius * np.sin(angles))
+    return [np.stack(corners, -1).ravel().tolist()]
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
+import PIL.TiffImagePlugin
 
 from coco_cats_tfds.errors import CocoDataError
-from coco_cats_tfds.imports.labels import Labels
+from coco_cats_tfds.imports.labels import SUFFIXES, Labels, split_of
 
-SUFFIXES = {
-    *(".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".bmp", ".tif", ".tiff"),
-}
 _ORIENTATION = 0x0112
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,6 +30,9 @@ _TURNS = {
 }
 _ON_THE_SIDE = {5, 6, 7, 8}
 _QUALITY = 95
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+# Before the name of a file that was uploaded to Label Studio.
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def find_photos(places: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -60,7 +62,9 @@ class PhotosByName:
 
     Tools write names with folders or without, and not always those of this machine: the
     photo is the one whose path ends in most of the name's parts, the label file's own
-    folder before it.
+    folder before it; of these the one in a folder of the same split. Small and capital
+    letters count only where they tell two photos apart, and what Label Studio puts
+    before the name of an uploaded file only if a photo is called so.
     """
 
     def __init__(self, photos: Iterable[pathlib.Path]) -> None:
@@ -68,8 +72,8 @@ class PhotosByName:
         self._by_name: dict[str, list[pathlib.Path]] = defaultdict(list)
         self._by_stem: dict[str, list[pathlib.Path]] = defaultdict(list)
         for path in photos:
-            self._by_name[path.name].append(path)
-            self._by_stem[path.stem].append(path)
+            self._by_name[path.name.casefold()].append(path)
+            self._by_stem[path.stem.casefold()].append(path)
 
     def find(self, labels: Labels) -> pathlib.Path | None:
         """The photo; None if there is none of that name.
@@ -78,8 +82,7 @@ class PhotosByName:
           CocoDataError: Several have it.
         """
         named = labels.file.absolute().parent / labels.photo
-        known = self._by_stem if labels.by_stem else self._by_name
-        candidates = known.get(named.name, [])
+        candidates = self._named(named.name, by_stem=labels.by_stem)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         common = [_common_end(each, named) for each in candidates]
@@ -88,6 +91,10 @@ class PhotosByName:
             for each, count in zip(candidates, common, strict=True)
             if count == max(common)
         ]
+        if len(best) > 1 and labels.split is not None:
+            sides = [split_of(each, by_stem=True) for each in best]
+            if sides.count(labels.split) == 1:
+                return best[sides.index(labels.split)]
         if len(best) > 1:
             raise CocoDataError(
                 f"{labels.file} has labels for {labels.photo!r}, which may be"
@@ -95,6 +102,18 @@ class PhotosByName:
                 " import each folder with its own labels."
             )
         return best[0]
+
+    def _named(self, name: str, *, by_stem: bool) -> list[pathlib.Path]:
+        known = self._by_stem if by_stem else self._by_name
+        for called in (name, _UPLOADED.sub("", name)):
+            if found := known.get(called.casefold()):
+                exact = [
+                    each
+                    for each in found
+                    if (each.stem if by_stem else each.name) == called
+                ]
+                return exact or found
+        return []
 
 
 def _common_end(photo: pathlib.Path, named: pathlib.Path) -> int:
@@ -125,7 +144,7 @@ class Photo:
         """
         self.path = path
         with _opened(path) as picture:
-            self.stored = picture.size
+            self.stored = _stored_size(picture)
             # HEIC is turned by its reader, which then says 1.
             orientation = picture.getexif().get(_ORIENTATION, 1)
         self.orientation = orientation if orientation in _TURNS else 1
@@ -196,6 +215,13 @@ class Photo:
                 *(path, "JPEG"), quality=_QUALITY, subsampling=0, icc_profile=profile
             )
         return True
+
+
+def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Width and height of the pixels in the file; Pillow turns TIFF by itself."""
+    if isinstance(picture, PIL.TiffImagePlugin.TiffImageFile):
+        return picture.tag_v2[_TIFF_WIDTH], picture.tag_v2[_TIFF_HEIGHT]
+    return picture.size
 
 
 @contextlib.contextmanager

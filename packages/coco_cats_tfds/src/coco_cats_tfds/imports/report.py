@@ -17,6 +17,7 @@ class Report:
       folder: What `--manual_dir` takes.
       photos: By split, "train" and "validation".
       objects: By category.
+      ignored: Crowds, and boxes of objects without an outline.
       by: What the split follows.
       encoded: Photos whose pixels were encoded anew, as JPEG.
       turned: Photos that were turned upright, of these.
@@ -28,6 +29,7 @@ class Report:
     folder: pathlib.Path
     photos: Counter[str] = dataclasses.field(default_factory=Counter)
     objects: Counter[str] = dataclasses.field(default_factory=Counter)
+    ignored: int = 0
     by: str = ""
     encoded: int = 0
     turned: int = 0
@@ -46,6 +48,11 @@ class Report:
             f" {self.photos['validation']:,} to validate on, by {self.by}",
             f"objects: {objects or 'none'}",
         ]
+        if self.ignored:
+            lines.append(
+                f"ignored in training: {self.ignored:,} crowds, or boxes of objects"
+                " without an outline"
+            )
         if self.encoded:
             lines.append(
                 f"{self.encoded:,} photos were encoded as JPEG of quality 95, of these"

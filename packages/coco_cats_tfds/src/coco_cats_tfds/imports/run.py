@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -76,14 +77,16 @@ def import_photos(
     by_photo = _by_photo(found, labels, report)
     _require_orientation(by_photo, orientation)
     known = _category_names(labels)
-    wanted = list(categories) or known
+    # Of a class of this name a dataset knows that it is none.
+    wanted = list(categories) or [each for each in known if each != "background"]
     missing = [each for each in wanted if each not in known]
-    if missing or not wanted:
+    outlined = {s.category for each in labels for s in each.shapes if not s.is_crowd}
+    if missing or not outlined & {*wanted}:
         raise CocoDataError(
             f"No label has the category {missing[0]!r}; there are {known}."
             if missing
             else f"There is no outline in {[str(each) for each in places]}, only"
-            f" {dict(report.left)}."
+            f" {dict(report.left) or 'boxes and crowds'}."
         )
     split, report.by = splits_of(by_photo, validation, group_by)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,9 @@ def _by_photo(
         if path is None:
             report.without_photo.append(each.photo)
         else:
-            found.setdefault(path, []).append(each)
+            found.setdefault(path, []).append(
+                _without(found.get(path, ()), each, report)
+            )
     report.without_labels = [path.name for path in photos if path not in found]
     if not found:
         raise CocoDataError(
@@ -128,7 +133,11 @@ def _require_orientation(
     unclear = []
     for path, labels in by_photo.items():
         photo = Photo(path)
-        if any(photo.labelled(each.size, orientation) is None for each in labels):
+        made_on = [photo.labelled(each.size, orientation) for each in labels]
+        if any(
+            rule is None and each.shapes
+            for rule, each in zip(made_on, labels, strict=True)
+        ):
             unclear.append(path.name)
     if unclear:
         raise CocoDataError(
@@ -143,3 +152,14 @@ def _category_names(labels: Iterable[Labels]) -> list[str]:
     """In the order in which they come."""
     shapes = (shape for each in labels for shape in each.shapes)
     return list(dict.fromkeys(shape.category for shape in shapes))
+
+
+def _without(known: Iterable[Labels], labels: Labels, report: Report) -> Labels:
+    """Labels without what another file says of the photo, to the last corner."""
+    others = [
+        shape for each in known if each.file != labels.file for shape in each.shapes
+    ]
+    new = [shape for shape in labels.shapes if shape not in others]
+    if again := len(labels.shapes) - len(new):
+        report.left["objects that another file has, too"] += again
+    return dataclasses.replace(labels, shapes=new)

@@ -61,6 +61,9 @@ def write_coco(
         if side not in entries:
             report.left["photos of a split for tests"] += 1
             continue
+        if all(each.is_partial and not each.shapes for each in labels):
+            report.left["photos with marks, and no pixels of an object"] += 1
+            continue
         photo, number = Photo(path), len(names) + 1
         name = _new_name(path, names)
         if photo.write(folder / _COCO_SPLITS[side] / name):
@@ -86,7 +89,7 @@ def write_coco(
                 polygons = shape.scaled(width, height)
                 annotations.append(
                     {
-                        "id": 1 + sum(report.objects.values()),
+                        "id": 1 + report.ignored + sum(report.objects.values()),
                         "image_id": number,
                         "category_id": ids[shape.category],
                         "iscrowd": int(shape.is_crowd),
@@ -98,7 +101,10 @@ def write_coco(
                         ),
                     }
                 )
-                report.objects[shape.category] += 1
+                if shape.is_crowd:
+                    report.ignored += 1
+                else:
+                    report.objects[shape.category] += 1
     (folder / "annotations").mkdir()
     for side, name in _COCO_SPLITS.items():
         (folder / instances_name(name)).write_text(json.dumps(entries[side]))
