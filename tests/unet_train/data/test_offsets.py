@@ -1,11 +1,14 @@
 """Records read at their places: the same, and no others."""
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from unet_train.data import stream
 from unet_train.data.offsets import record_offsets
 from unet_train.data.records import Records
 from unet_train.data.share import Share
@@ -151,3 +154,39 @@ def test_each_machine_reads_its_own_records(make_shards, read_places):
         assert len(places) >= 10
         assert set(places) <= set(order[:, worker].ravel().tolist())
         assert set(order[:5, worker].ravel().tolist()) <= set(places)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_tiles_are_made_at_once_and_ahead(make_shards, monkeypatch, deterministic):
+    """TensorFlow takes care of determinism by doing one thing after the other."""
+    if deterministic:
+        tf.keras.utils.set_random_seed(0)
+        tf.config.experimental.enable_op_determinism()
+    lock, now, most, made = threading.Lock(), [0], [0], [0]
+
+    def slow(pixels):
+        with lock:
+            now[0] += 1
+            most[0] = max(*most, *now)
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+            made[0] += 1
+        return pixels
+
+    honest = stream.cut_tile
+
+    def cut_tile(*arguments, **options):
+        pixels, drawn = honest(*arguments, **options)
+        slowly = tf.numpy_function(slow, [pixels], tf.int32, stateful=False)
+        return tf.ensure_shape(slowly, pixels.shape), drawn
+
+    monkeypatch.setattr(stream, "cut_tile", cut_tile)
+    batches = iter(make_shards().train_batches(margin=0, seed=0, finished=False))
+    for _ in range(20):
+        next(batches)
+    assert most[0] >= 2
+    deadline = time.monotonic() + 20
+    while made[0] <= 80 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert made[0] > 80  # Of batches that nobody asked for yet.

@@ -19,6 +19,9 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+# TensorFlow has a public name for setting it, and none for asking.
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
 from unet_train.data.offsets import record_offsets
 
 Record = dict[str, tf.Tensor]
@@ -179,7 +182,7 @@ class Records:
         partial = self._partial(set())
         features = partial.extract_features(info.features)
 
-        def read(place: tf.Tensor) -> Record:
+        def at_place(place: tf.Tensor) -> tf.Tensor:
             file = tf.raw_ops.TFRecordDatasetV2(
                 filenames=names[owner_of[place]][tf.newaxis],
                 compression_type="",
@@ -188,10 +191,12 @@ class Records:
             )
             spec = tf.TensorSpec([], tf.string)
             following = tf.data.experimental.from_variant(file, spec)
-            record = following.take(1).get_single_element()
-            return features.deserialize_example(record, decoders=partial.decoders)
+            return following.take(1).get_single_element()
 
-        return read
+        read = _without_state(at_place)
+        return lambda place: features.deserialize_example(
+            read(place), decoders=partial.decoders
+        )
 
     def _require_images(self, split: str) -> None:
         if not self.count(split):
@@ -293,3 +298,26 @@ def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             " --data.data_dir."
         )
     return builder
+
+
+def _without_state(
+    function: Callable[[tf.Tensor], tf.Tensor],
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The same in a deterministic run, of which TensorFlow shall not see a state.
+
+    It says of reading that it has one, and would then make one tile after the other, on
+    one processor, and none ahead. What is read depends on the place alone.
+    """
+    if not is_op_determinism_enabled():
+        return function
+    compiled = tf.function(function, input_signature=[tf.TensorSpec([], tf.int64)])
+
+    def call(place: npt.NDArray[np.int64]) -> bytes:
+        with tf.device("CPU"):
+            return bytes(compiled(place).numpy())
+
+    def stateless(place: tf.Tensor) -> tf.Tensor:
+        result = tf.numpy_function(call, [place], tf.string, stateful=False)
+        return tf.ensure_shape(result, [])
+
+    return stateless
