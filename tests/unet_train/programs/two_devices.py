@@ -79,7 +79,8 @@ def precision(place):
     precision_room.processor_flags = lambda: {"avx512_bf16"}
     norm = keras.layers.BatchNormalization(synchronized=True)
     model = make_model(norm, keras.layers.Conv2D(4, 3))
-    return str(choose_precision("auto", model, tile_size=20, on_cpu=place.is_cpu))
+    size = {"tile_size": 20, "tiles": 2}
+    return str(choose_precision("auto", model, **size, on_cpu=place.is_cpu))
 
 
 def ones(share):

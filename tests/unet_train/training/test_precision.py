@@ -34,7 +34,7 @@ def on_processor(monkeypatch):
     def pretend(flags, **seconds):
         monkeypatch.setattr(precision, "processor_flags", lambda: flags)
         monkeypatch.setattr(
-            precision, "_seconds_a_pass", lambda model, each, size: seconds[each]
+            precision, "_seconds_a_pass", lambda model, each, shape: seconds[each]
         )
 
     return pretend
@@ -42,8 +42,8 @@ def on_processor(monkeypatch):
 
 @pytest.fixture
 def fit(tmp_path, make_task, make_data):
-    def fit(folder, *, resume=False, **options):
-        task = make_task()
+    def fit(folder, *, resume=False, model=None, **options):
+        task = make_task(model)
         trainer = Trainer(tmp_path / folder, **options)
         trainer.fit(task, make_data(), resume=resume)
         return task
@@ -92,7 +92,7 @@ def test_flags_that_every_processor_has(tmp_path, monkeypatch, text, flags):
 @pytest.mark.parametrize("asked", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_what_is_asked_for_is_taken(model, on_processor, asked):
     on_processor(OLD)
-    choice = choose_precision(asked, model, tile_size=32, on_cpu=True)
+    choice = choose_precision(asked, model, tile_size=32, tiles=2, on_cpu=True)
     assert choice == PrecisionChoice(asked)
     assert str(choice) == asked
 
@@ -100,7 +100,7 @@ def test_what_is_asked_for_is_taken(model, on_processor, asked):
 @pytest.mark.parametrize("flags", [OLD, set()])
 def test_a_processor_without_bfloat16_is_not_measured(model, on_processor, flags):
     on_processor(flags)
-    choice = choose_precision("auto", model, tile_size=32, on_cpu=True)
+    choice = choose_precision("auto", model, tile_size=32, tiles=2, on_cpu=True)
     assert str(choice) == "float32 (no instructions for bfloat16 here)"
 
 
@@ -111,20 +111,61 @@ def test_with_bfloat16_the_quicker_by_far_is_taken(
     model, on_processor, seconds, chosen
 ):
     on_processor(NEW, float32=1.0, mixed_bfloat16=seconds)
-    choice = choose_precision("auto", model, tile_size=32, on_cpu=True)
+    choice = choose_precision("auto", model, tile_size=32, tiles=2, on_cpu=True)
     assert choice.precision == chosen
     assert choice.reason == f"bfloat16 takes {seconds:.2f} of float32's time here"
     conv = next(each for each in model.layers if isinstance(each, keras.layers.Conv2D))
     assert conv.compute_dtype == chosen.removeprefix("mixed_")
 
 
-def test_measuring_leaves_the_network_as_it_is(model, monkeypatch):
+def test_measuring_leaves_the_network_as_it_is(monkeypatch):
+    """Statistics and draws too, which move while it trains."""
     monkeypatch.undo()
-    before = [weight.numpy() for weight in model.weights]
+    config = UNetConfig(depth=1, base_filters=2, norm="batch", dropout=0.5)
+    model = build_unet(config)
+    before = [each.numpy() for each in model.variables]
+    assign, moved = type(model.variables[0]).assign, []
+
+    def noting(variable, value):
+        if tf.executing_eagerly():
+            moved.append(not np.array_equal(variable.numpy(), value))
+        return assign(variable, value)
+
+    monkeypatch.setattr(type(model.variables[0]), "assign", noting)
     for each in ("float32", "mixed_bfloat16"):
-        assert precision._seconds_a_pass(model, each, 32) > 0
-    for weight, value in zip(model.weights, before, strict=True):
-        np.testing.assert_array_equal(weight, value)
+        assert precision._seconds_a_pass(model, each, (2, 32, 32, 3)) > 0
+    assert any(moved)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_what_is_timed_is_what_a_device_computes(model, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(precision, "processor_flags", lambda: NEW)
+    monkeypatch.setattr(
+        *(precision, "_seconds_a_pass"),
+        lambda model, each, shape: shapes.append(shape) or 1.0,
+    )
+    for size, tiles in ((160, 4), (160, 100), (572, 4), (1000, 1)):
+        choose_precision("auto", model, tile_size=size, tiles=tiles, on_cpu=True)
+    expected = [(4, 160), (15, 160), (1, 572), (1, 1000)]
+    assert [shape[:2] for shape in shapes[::2]] == expected
+
+
+def test_a_run_times_its_layers_as_they_train(fit, monkeypatch):
+    """Of a batch of two in two parts one tile at a time, by quicker operations."""
+    timed = []
+
+    def seconds(model, each, shape):
+        norms = [each for each in model.layers if "norm" in each.name]
+        timed.append((shape[0], all("call" in vars(norm) for norm in norms)))
+        return 1.0
+
+    monkeypatch.setattr(precision, "processor_flags", lambda: NEW)
+    monkeypatch.setattr(precision, "_seconds_a_pass", seconds)
+    fit("run", model={"norm": "batch"}, max_steps=1)
+    fit("parts", model={"norm": "batch"}, max_steps=1, accumulate=2)
+    assert timed == [(2, True)] * 2 + [(1, True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -145,7 +186,7 @@ def test_accelerators(model, monkeypatch, capabilities, chosen):
         "get_device_details",
         lambda gpu: {"compute_capability": capabilities[gpu]},
     )
-    choice = choose_precision("auto", model, tile_size=32, on_cpu=False)
+    choice = choose_precision("auto", model, tile_size=32, tiles=2, on_cpu=False)
     assert choice.precision == chosen
 
 

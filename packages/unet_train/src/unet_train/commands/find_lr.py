@@ -37,6 +37,7 @@ def parser(arguments: Sequence[str] = ()) -> jsonargparse.ArgumentParser:
 
 def run(options: jsonargparse.Namespace) -> int:
     """Proposes a learning rate."""
+    from unet_train.task.layers import speed_up
     from unet_train.task.warm_start import start_from
     from unet_train.training.devices import configure
     from unet_train.training.find_lr import find_learning_rate
@@ -47,9 +48,11 @@ def run(options: jsonargparse.Namespace) -> int:
     task, data = make_task_and_data(options)
     if options.init_from is not None:
         start_from(task, options.init_from)
+    speed_up(task.model, on_cpu=place.is_cpu)
     choice = choose_precision(
         *(trainer_options.precision, task.model),
         tile_size=data.options.tile_size,
+        tiles=data.options.batch_size // trainer_options.accumulate,
         on_cpu=place.is_cpu,
     )
     task.set_precision(choice.precision)

@@ -185,9 +185,12 @@ class _Visit:
         task.check_tile_size(data.options.tile_size)
         task.name_classes(data.options.class_names)
         self.on_cpu = not tf.config.get_visible_devices("GPU")
+        speed_up(task.model, on_cpu=self.on_cpu)
+        parts = self.share.workers * self.share.replicas * trainer.accumulate
         self.precision = choose_precision(
             *(trainer.precision, task.model),
             tile_size=data.options.tile_size,
+            tiles=data.options.batch_size // parts,
             on_cpu=self.on_cpu,
         ).precision
         task.set_precision(self.precision)
@@ -237,7 +240,6 @@ class _Visit:
             return
         if precision.verdict == "warning":  # Why what follows takes so long.
             self.tell(precision.text)
-        speed_up(task.model, on_cpu=self.on_cpu)
         task.accumulate = trainer.accumulate
         self.tell(
             f"learning one batch by heart, at most {self.scope.steps} steps or"

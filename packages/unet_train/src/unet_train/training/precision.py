@@ -1,7 +1,7 @@
 """What a network computes in: what was asked for, or what is quickest on this machine.
 
 ```python
-choice = choose_precision("auto", model, tile_size=572, on_cpu=True)
+choice = choose_precision("auto", model, tile_size=572, tiles=4, on_cpu=True)
 task.set_precision(choice.precision)
 ```
 
@@ -46,6 +46,8 @@ _INSTRUCTIONS: dict[Precision, list[set[str]]] = {
 # From so much of float32's time on bfloat16 is not worth its rounding; and a choice
 # that one measurement makes is not made otherwise by the next.
 _QUICKER = 0.8
+# So many are computed at once where it is timed, or one tile: seconds, not minutes.
+_PIXELS = 400_000
 # Compute capabilities from which a GPU has units for products of such numbers.
 _CAPABILITIES: list[tuple[tuple[int, int], Precision]] = [
     ((8, 0), "mixed_bfloat16"),
@@ -70,18 +72,26 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    asked: AnyPrecision, model: keras.Model, *, tile_size: int, on_cpu: bool
+    asked: AnyPrecision,
+    model: keras.Model,
+    *,
+    tile_size: int,
+    tiles: int,
+    on_cpu: bool,
 ) -> PrecisionChoice:
     """Takes what was asked for; with "auto" what suits the machine.
 
     On a GPU its compute capability decides: bfloat16 from 8.0 on, float16 from 7.0 on,
     else float32. A TPU computes in bfloat16. On a CPU with instructions for bfloat16
-    the network's own forward and backward pass on one tile is timed in both.
+    the network's own forward and backward pass is timed in both, as it trains: on the
+    tiles of a step, or as many as take seconds.
 
     Args:
       asked: Of the options.
-      model: The network; it is left in the precision that was chosen.
+      model: The network, its layers as they train; it is left in the precision that was
+        chosen.
       tile_size: Side of its input in pixels.
+      tiles: That a device computes at once.
       on_cpu: Whether it is computed on one.
     """
     if asked != "auto":
@@ -91,8 +101,13 @@ def choose_precision(
     flags = processor_flags()
     if not flags or emulated("mixed_bfloat16", flags):
         return PrecisionChoice("float32", "no instructions for bfloat16 here")
+    trained = without_class_prior(model)
+    shape = (
+        max(1, min(tiles, _PIXELS // tile_size**2)),
+        *(tile_size, tile_size, trained.input_shape[-1]),
+    )
     seconds = {
-        each: _seconds_a_pass(without_class_prior(model), each, tile_size)
+        each: _seconds_a_pass(trained, each, shape)
         for each in ("float32", "mixed_bfloat16")
     }
     ratio = seconds["mixed_bfloat16"] / seconds["float32"]
@@ -123,8 +138,14 @@ def settle_precision(
     asked, kept = options.precision, precision_of(run_dir)
     if asked == "auto" and kept in _PRECISIONS:
         asked = kept
-    size = data.options.tile_size
-    choice = choose_precision(asked, task.model, tile_size=size, on_cpu=place.is_cpu)
+    start, end = place.share.of_batch(data.options.batch_size)
+    choice = choose_precision(
+        asked,
+        task.model,
+        tile_size=data.options.tile_size,
+        tiles=(end - start) // (place.share.replicas * options.accumulate),
+        on_cpu=place.is_cpu,
+    )
     first = _PRECISIONS[round(place.of_first(_PRECISIONS.index(choice.precision)))]
     if first != choice.precision:
         choice = PrecisionChoice(first, "as on the first machine")
@@ -185,13 +206,14 @@ def _of_accelerator() -> PrecisionChoice:
     return PrecisionChoice("float32", reason)
 
 
-def _seconds_a_pass(model: keras.Model, precision: Precision, tile_size: int) -> float:
-    """Of one tile a device forward and back, the quicker of two after a first one.
+def _seconds_a_pass(
+    model: keras.Model, precision: Precision, shape: tuple[int, ...]
+) -> float:
+    """Of one batch a device forward and back, the quickest of three after a first one.
 
-    As in prediction, so that no statistics move and no dropout draws.
+    Statistics that move, and what dropout draws next, are then as before.
     """
     set_precision(model, precision)
-    shape = (1, tile_size, tile_size, model.input_shape[-1])
     image = tf.random.stateless_uniform(shape, (0, 0), 0, 255)
     strategy = tf.distribute.get_strategy()
 
@@ -199,17 +221,20 @@ def _seconds_a_pass(model: keras.Model, precision: Precision, tile_size: int) ->
         weights = [weight.value for weight in model.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            outputs = tf.nest.flatten(model(image, training=False))
+            outputs = tf.nest.flatten(model(image, training=True))
             total = tf.add_n([tf.reduce_sum(each) for each in outputs])
         return tape.gradient(total, weights)
 
     # Devices have their own values of a weight, and only within `run` one is meant.
     on_all = tf.function(lambda: strategy.run(gradients), autograph=False)
+    moving = [(each, each.numpy()) for each in model.non_trainable_variables]
     fastest = math.inf
-    for run in range(3):
+    for run in range(4):
         start = time.perf_counter()
         for each in strategy.experimental_local_results(on_all()[0]):
             each.numpy()
         if run:
             fastest = min(fastest, time.perf_counter() - start)
+    for variable, value in moving:
+        variable.assign(value)
     return fastest

@@ -240,13 +240,13 @@ class Trainer:
         )
         task.accumulate = self.options.accumulate
         task.compiles_gradients = self._compiles and place.is_spread
+        speed_up(task.model, on_cpu=place.is_cpu)
         with self.scope():
             choice = settle_precision(
                 self.options, task, data, place=place, run_dir=self.run_dir
             )
             task.build_optimizer()
         self.options = dataclasses.replace(self.options, precision=choice.precision)
-        speed_up(task.model, on_cpu=place.is_cpu)
         run = Run(
             directory=self.run_dir,
             address=self._address,
