@@ -1,11 +1,12 @@
 """Everything once on the device of this machine: `nox -s gpu`, some 8 minutes on a GPU.
 
-    python benchmarks/gpu.py [--steps 200]
+    python benchmarks/gpu.py [--steps 200] [--on_cpu]
 
 On the embedded sample: training, resuming to the bit, all precisions, XLA, evaluation,
-prediction, export, the doctor, and the speed of the step. Prints one JSON object: what
-passed, how long it took, and the end of what was printed where it did not. Ends with
-status 1 if anything failed. Without a GPU the same is done on the CPU, in fewer steps.
+prediction, export, the doctor, tiles against the whole pass, and the speed of the step,
+with depthwise convolutions too. Prints one JSON object: what passed, how long it took,
+and the end of what was printed where it did not. Ends with status 1 if anything failed,
+or if TensorFlow sees no GPU; with `--on_cpu` the same is done there, in fewer steps.
 """
 
 import argparse
@@ -31,6 +32,24 @@ _TOLD = 2000
 # At the original setting on a GPU, at a small one on a CPU.
 _LARGE = ["--tile_size=572", "--base_filters=64", "--depth=4", "--batch_size=8"]
 _SMALL = ["--tile_size=124", "--base_filters=8", "--steps=2", "--turns=1"]
+# EfficientNet's convolutions are depthwise, which were slow in float16 once.
+_DEPTHWISE = ["--encoder=efficientnet_lite0", "--freeze_encoder"]
+_DEPTHWISE_LARGE = [*_DEPTHWISE, "--tile_size=320", "--batch_size=12", "--steps=4"]
+_DEPTHWISE_SMALL = [*_DEPTHWISE, "--tile_size=64", "--steps=1", "--turns=1"]
+# The sample is learnt in 200 steps.
+_LEAST_IOU = 0.7
+
+_TILES = """
+import numpy as np
+import unet_core
+model = unet_core.build_unet(unet_core.UNetConfig(base_filters=16))
+image = np.random.default_rng(0).integers(0, 256, (700, 600, 3), np.uint8)
+whole, tiles = (
+    unet_core.predict_image(model, image, tile_size=size) for size in (None, 252)
+)
+print(np.abs(whole - tiles).max())
+"""
+_DIFFERENCE = 1e-5
 
 
 class FailedError(Exception):
@@ -41,30 +60,44 @@ def main() -> int:
     """Does all checks, prints the object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, help="of the long run; 300 on a GPU")
+    parser.add_argument("--on_cpu", action="store_true", help="where there is no GPU")
+    options = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
-    steps = parser.parse_args().steps or (300 if gpus else 30)
+    if not gpus and not options.on_cpu:
+        print("TensorFlow sees no GPU: see to the driver, or add --on_cpu.")
+        return 1
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    steps = options.steps or (300 if gpus else 30)
     record: dict[str, Any] = {
         "benchmark": "gpu",
         "devices": [
-            {key: str(value) for key, value in details.items()}
-            for details in map(tf.config.experimental.get_device_details, gpus)
+            {key: str(value) for key, value in each.items()} for each in details
         ],
         "tensorflow": tf.__version__,
         "steps": steps,
         "checks": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name, check in checks(pathlib.Path(folder), steps, bool(gpus)).items():
+        named = checks(pathlib.Path(folder), steps, precisions(details), bool(gpus))
+        for name, check in named.items():
             start = time.perf_counter()
             try:
                 found = {"passed": True, **(check() or {})}
-            except FailedError as error:
-                found = {"passed": False, "fault": str(error)}
+            except Exception as error:  # The other checks are worth knowing, too.
+                found = {"passed": False, "fault": f"{type(error).__name__}: {error}"}
             found["seconds"] = round(time.perf_counter() - start, 1)
             record["checks"][name] = found
             print(f"{name}: {found}", file=sys.stderr, flush=True)
     print(json.dumps(record))
     return 0 if all(each["passed"] for each in record["checks"].values()) else 1
+
+
+def precisions(details: list[dict[str, Any]]) -> list[str]:
+    """In which the speed is measured: float32, and what `auto` takes besides."""
+    of_each = [tuple(each.get("compute_capability", (0, 0))) for each in details]
+    if not of_each or min(of_each) < (7, 0):
+        return ["float32"]
+    return ["float32", f"mixed_{'b' if min(of_each) >= (8, 0) else ''}float16"]
 
 
 # All of it that is done on the device.
@@ -75,7 +108,7 @@ _AUGMENTED = [
 
 
 def checks(
-    work: pathlib.Path, steps: int, on_gpu: bool
+    work: pathlib.Path, steps: int, in_precisions: list[str], on_gpu: bool
 ) -> dict[str, Callable[[], dict[str, Any] | None]]:
     """By name, in the order in which they are done."""
     coco, data, run = work / "coco", work / "tfds", work / "run"
@@ -94,6 +127,12 @@ def checks(
         )  # fmt: skip
         scores = json.loads((work / name / "metrics.json").read_text())
         return {key: round(scores[key], 4) for key in ("loss", "iou", "seconds")}
+
+    def learn() -> dict[str, Any]:
+        scores = fit("run", steps)
+        if on_gpu and scores["iou"] < _LEAST_IOU:
+            raise FailedError(f"it learnt too little: {scores}")
+        return scores
 
     def resume() -> None:
         # A schedule that ends with the run would make the first half another one.
@@ -119,23 +158,39 @@ def checks(
              "--formats", "saved_model", "keras")  # fmt: skip
 
     def doctor() -> None:
-        call("unet-train", "doctor", "--run_dir", run, allowed=(0, 1))
+        # What learnt in 30 steps it rightly finds bad.
+        call("unet-train", "doctor", "--run_dir", run, allowed=(0, 0 if on_gpu else 1))
+
+    def tiles() -> dict[str, Any]:
+        difference = float(call(sys.executable, "-c", _TILES).split()[-1])
+        if difference > _DIFFERENCE:
+            raise FailedError(f"tiles differ from the whole pass by {difference:g}")
+        return {"difference": difference}
+
+    def measure(precision: str, size: list[str], *names: str) -> dict[str, Any]:
+        script = ROOT / "benchmarks" / "train_step.py"
+        only = ["--only", "ours", *names, f"--precision={precision}"]
+        text = call(sys.executable, script, *size, *only)
+        return dict(json.loads(text.strip().splitlines()[-1]))
 
     def speed() -> dict[str, Any]:
-        told = {}
-        for precision in ("float32", *(["mixed_bfloat16"] if on_gpu else [])):
-            size = _LARGE if on_gpu else _SMALL
-            script = ROOT / "benchmarks" / "train_step.py"
-            only = ["--only", "ours", "ours_plain_layers", "model.fit"]
-            text = call(
-                sys.executable, script, *size, *only, f"--precision={precision}"
-            )
-            told[precision] = json.loads(text.strip().splitlines()[-1])
-        return told
+        size, others = _LARGE if on_gpu else _SMALL, ["ours_plain_layers", "model.fit"]
+        return {each: measure(each, size, *others) for each in in_precisions}
+
+    def depthwise() -> dict[str, Any]:
+        size = _DEPTHWISE_LARGE if on_gpu else _DEPTHWISE_SMALL
+        wanted = [*in_precisions, *(["mixed_float16"] if on_gpu else [])]
+        images = {
+            each: measure(each, size)["images_a_second"]["ours"]
+            for each in dict.fromkeys(wanted)
+        }
+        if min(images.values()) < images["float32"] / 2:
+            raise FailedError(f"16 bits are slower by far: {images} images a second")
+        return {"images_a_second": images}
 
     return {
         "build": build,
-        "fit": lambda: fit("run", steps),
+        "fit": learn,
         "resume_to_the_bit": resume,
         "float16": lambda: fit("half", few, "--trainer.precision=mixed_float16"),
         "bfloat16": lambda: fit("brain", few, "--trainer.precision=mixed_bfloat16"),
@@ -146,7 +201,9 @@ def checks(
         "predict": predict,
         "export": export,
         "doctor": doctor,
+        "tiles": tiles,
         "speed": speed,
+        "depthwise": depthwise,
     }
 
 
@@ -158,7 +215,7 @@ def call(*words: object, allowed: tuple[int, ...] = (0,)) -> str:
     """
     line = [str(each) for each in words]
     # The commands that were installed beside this Python.
-    beside = pathlib.Path(sys.executable).with_name(line[0])
+    beside = pathlib.Path(sys.executable).parent / line[0]
     line[0] = str(beside) if beside.exists() else shutil.which(line[0]) or line[0]
     done = subprocess.run(
         line,

@@ -10,7 +10,8 @@
 Prints one JSON line. All train the same network at the same precision on the same
 batch from memory; they take turns, so that a machine whose speed drifts is fair to all,
 and the medians are compared. The peak is that of a large matrix product in the same
-turns. Memory is the peak of a process of its own that does two steps. With an encoder
+turns. Memory is the peak of a process of its own that does two steps: the host's, or
+that of a GPU as TensorFlow counts it. With an encoder
 PyTorch's network is segmentation_models.pytorch's, of the same encoder and as many
 filters on the way up, and it is left out if that is not installed. `torch_compiled`
 needs `pip uninstall triton` (2.14), the import of which beside TensorFlow ends the
@@ -38,6 +39,7 @@ from unet_core import Geometry, UNetConfig, build_unet
 from unet_train import SegmentationTask
 from unet_train.flops import matrix_product_gflops, train_gflop
 from unet_train.task.layers import speed_up
+from unet_train.training.devices import let_gpus_grow
 from unet_train.training.loop import make_train_loop
 
 Turn = Callable[[], object]
@@ -64,14 +66,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measures and prints."""
     options = parse()
+    let_gpus_grow()
     if options.memory_of:
-        turn = MAKERS[options.memory_of](options, 1)
-        assert turn is not None
-        turn(), turn()
-        # Not `getrusage`: its peak is inherited from the process that started this one.
-        status = pathlib.Path("/proc/self/status").read_text()
-        print(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+        if (turn := MAKERS[options.memory_of](options, 1)) is not None:
+            turn(), turn()
+            print(peak_mib())
         return
+    # First, while this process has nothing on the GPU.
+    memory = {name: memory_of(name) for name in options.only}
     turns: dict[str, Turn] = {}
     for name in options.only:
         if (turn := MAKERS[name](options, options.steps)) is not None:
@@ -100,16 +102,25 @@ def main() -> None:
             for name, value in speed.items()
             if name != "ours"
         },
-        "memory_mib": {name: memory_of(name) for name in turns},
+        "memory_mib": {name: memory[name] for name in turns},
     }
     print(json.dumps(record))
 
 
-def memory_of(name: str) -> int:
-    """Peak of a process that does nothing else, MiB."""
+def memory_of(name: str) -> int | None:
+    """Peak of a process that does nothing else, MiB; None if it cannot be made."""
     command = [sys.executable, *sys.argv, f"--memory_of={name}"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return int(printed.splitlines()[-1]) // 1024
+    return int(printed.splitlines()[-1]) if printed.strip() else None
+
+
+def peak_mib() -> int:
+    """Of this process until now, on the GPU if there is one."""
+    if tf.config.list_logical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) >> 20
+    # Not `getrusage`: its peak is inherited from the process that started this one.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024
 
 
 def make_config(options: argparse.Namespace, logits: int = 1) -> UNetConfig:
