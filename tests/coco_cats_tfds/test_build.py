@@ -104,6 +104,12 @@ def test_a_folder_of_that_name_is_in_nobodys_way(make_coco, tmp_path):
     assert (count(tmp_path), count(tmp_path, "pets")) == (2, 3), done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/x", "file:///tmp/x"])
+def test_where_tfds_does_not_write(make_coco, capsys, address):
+    assert build(make_coco(), address) == 2
+    assert f"--data_dir {address}: TFDS does not write" in capsys.readouterr().err
+
+
 def test_dry_run_and_download_only(make_coco, serve, tmp_path, monkeypatch, capsys):
     server, out = serve(make_coco()), tmp_path / "out"
     config = json.dumps({"name": "net", "base_url": server.url})

@@ -20,6 +20,9 @@ _MEAN_BYTES = 163_000
 
 _TOO_MANY = 20_000
 
+_WRITTEN_TO = ("gs",)
+"""Addresses that both TFDS and TensorFlow know."""
+
 FORMATS = ("tfrecord", "array_record", "riegeli", "parquet")
 
 
@@ -80,6 +83,12 @@ def build(options: argparse.Namespace) -> int:
 
     from coco_cats_tfds.coco_cats_dataset_builder import Builder
 
+    scheme, is_address, _ = str(options.data_dir or "").partition("://")
+    if is_address and scheme not in _WRITTEN_TO:
+        raise CocoDataError(
+            f"--data_dir {options.data_dir}: TFDS does not write to {scheme}://. Build"
+            " into a folder, and copy that there; `unet-train` reads it there."
+        )
     builder = Builder(
         data_dir=options.data_dir,
         config=_config(options.config),

@@ -12,6 +12,7 @@ The only module that imports TFDS.
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ import tensorflow_datasets as tfds
 # TensorFlow has a public name for setting it, and none for asking.
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from unet_train.data.address import where_to_read
 from unet_train.data.offsets import record_offsets
 
 Record = dict[str, tf.Tensor]
@@ -171,7 +173,8 @@ class Records:
         is_remote = any("://" in path for path in paths)
         if info.file_format is not tfds.core.FileFormat.TFRECORD or is_remote:
             return None
-        offsets = [self._offsets(path) for path in paths]
+        with concurrent.futures.ThreadPoolExecutor(_FILES) as pool:
+            offsets = list(pool.map(self._offsets, paths))  # Far away, it is waiting.
         firsts = np.array([self._files[path] for path in paths])
         numbers = self._numbers(split)
         owners = np.searchsorted(firsts, numbers, side="right") - 1
@@ -284,6 +287,8 @@ def _find_built(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         build += " --config ..."
     if data_dir is not None:
         build += f" --data_dir {data_dir}"
+    if data_dir is not None:
+        data_dir = where_to_read(data_dir, name)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
