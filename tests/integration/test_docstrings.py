@@ -23,25 +23,6 @@ SHOWN = [
     for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
     if not inspect.ismodule(pkgutil.resolve_name(name))
 ]
-# What others give or are made of; their examples show it.
-GIVEN = {
-    "coco_cats_tfds": {
-        "Choice", "BuiltDataset", "BuiltExample", "Verdict", "ImageRecord", "Drawing",
-        "Report",
-    },
-    "unet_train": {
-        "Job", "Accumulator", "Monitor", "ImageCounts", "Reliability", "Row", "Run",
-        "LearningRates", "Scope", "Examination", "Finding", "Survey", "settle",
-        "write_drawings", "look_at", "overfit_one_batch", "conclude",
-    },
-}  # fmt: skip
-
-
-def is_given(name):
-    package, own = name.split(".")[0], name.split(".")[-1]
-    return own in GIVEN.get(package, ()) or ".doctor.check_" in name
-
-
 SMALL = [
     "--data.tile_size=92", "--model.depth=2", "--model.base_filters=4",
     "--trainer.max_steps=1", "--trainer.limit_train=4",
@@ -77,7 +58,7 @@ def folder(command, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("path", [name for name in SHOWN if not is_given(name)])
+@pytest.mark.parametrize("path", SHOWN)
 def test_the_example_of_a_name_runs(path, folder, monkeypatch):
     name = path.split(".")[-1]
     found = examples(pkgutil.resolve_name(path))
@@ -88,11 +69,3 @@ def test_the_example_of_a_name_runs(path, folder, monkeypatch):
     for code in found:
         assert name in code
         exec(compile(code, path, "exec"), dict(names))
-
-
-def test_what_is_given_is_on_a_page():
-    own = {package: set() for package in GIVEN}
-    for name in SHOWN:
-        own.setdefault(name.split(".")[0], set()).add(name.split(".")[-1])
-    for package, names in GIVEN.items():
-        assert names <= own[package]

@@ -102,6 +102,17 @@ class _Instances(msgspec.Struct):
 class ImageRecord:
     """An image with those of its annotations that were selected.
 
+    ```python
+    from coco_cats_tfds.annotations import ImageRecord, InstancesIndex
+    from coco_cats_tfds.choice import Choice
+    from coco_cats_tfds.selection import select
+
+    index = InstancesIndex.load("COCO/annotations/instances_val2017.json")
+    record = select(index, Choice()).records[0]
+    assert isinstance(record, ImageRecord)
+    print(record.image.file_name, len(record.annotations))
+    ```
+
     Attributes:
       image: The entry of the instances file.
       annotations: To be drawn: foreground, or what the rule for crowds says.

@@ -30,6 +30,14 @@ from coco_cats_tfds.errors import CocoDataError
 class BuiltExample:
     """One record.
 
+    ```python
+    from coco_cats_tfds.built import BuiltExample, find_built
+
+    example = next(iter(find_built("OUT")[0].examples("validation")))
+    assert isinstance(example, BuiltExample)
+    print(example.filename, example.mask.shape, (example.mask == 1).mean())
+    ```
+
     Attributes:
       image_id: COCO's.
       filename: COCO's.
@@ -75,6 +83,14 @@ def _decode_16_bits(png: bytes) -> npt.NDArray[np.uint16]:
 
 class BuiltDataset:
     """One configuration of `coco_cats` on disk.
+
+    ```python
+    from coco_cats_tfds.built import BuiltDataset, find_built
+
+    dataset = find_built("OUT")[0]
+    assert isinstance(dataset, BuiltDataset)
+    print(dataset.path, dataset.splits["train"], dataset.choice.categories)
+    ```
 
     Attributes:
       path: Its folder, `<data_dir>/coco_cats/<configuration>/<version>`.

@@ -34,6 +34,13 @@ MOST_CLASSES = 254
 class Choice:
     """Which images to take and how to draw their masks.
 
+    ```python
+    from coco_cats_tfds.choice import Choice
+
+    pets = Choice(categories=["cat", "dog"], labels="each", negatives=0.5)
+    print(pets.class_names)  # What the labels 1 and 2 stand for.
+    ```
+
     Attributes:
       categories: COCO names or supercategories ("animal"). An image that shows any of
         them counts. As an object, groups of them by a name of your own:

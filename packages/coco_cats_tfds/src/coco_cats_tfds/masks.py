@@ -56,6 +56,20 @@ _decode_json = msgspec.json.Decoder(list[list[float]] | _Rle).decode
 class Drawing:
     """A mask and what was noticed while drawing it.
 
+    ```python
+    from coco_cats_tfds.annotations import InstancesIndex
+    from coco_cats_tfds.choice import Choice
+    from coco_cats_tfds.masks import Drawing, draw_mask
+    from coco_cats_tfds.selection import select
+
+    index = InstancesIndex.load("COCO/annotations/instances_val2017.json")
+    record = select(index, Choice()).records[0]
+    size = {"height": record.image.height, "width": record.image.width}
+    drawing = draw_mask(record.annotations, **size)
+    assert isinstance(drawing, Drawing)
+    print(drawing.mask.shape, drawing.unseen)
+    ```
+
     Attributes:
       mask: uint8 [height, width, 1]: 0 background, labels from 1, 255 ignored.
       unseen: Ids of annotations that cover no pixel, e.g. outside the image.

@@ -26,6 +26,13 @@ from coco_cats_tfds.sources import Source
 class Verdict:
     """What was found in one split.
 
+    ```python
+    from coco_cats_tfds.verify import Verdict
+
+    verdict = Verdict(masks=10, images=9, faults=["000000000009.jpg has other bytes"])
+    print(verdict.masks, "masks are equal;", *verdict.faults)
+    ```
+
     Attributes:
       masks: Compared and equal.
       images: Compared with their files and equal, byte for byte.

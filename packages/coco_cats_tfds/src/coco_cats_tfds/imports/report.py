@@ -13,6 +13,14 @@ SHOWN = 10
 class Report:
     """What was taken and what was left out.
 
+    ```python
+    from coco_cats_tfds.imports import Report, import_photos
+
+    report = import_photos(["photos"], ["labels.json"], "REPORTED")
+    assert isinstance(report, Report)
+    print(report.photos["train"], dict(report.objects), dict(report.left))
+    ```
+
     Attributes:
       folder: What `--manual_dir` takes.
       photos: By split, "train" and "validation".

@@ -97,7 +97,15 @@ def measure_shift(maps: Sequence[npt.NDArray[np.float32]]) -> tuple[int, int] | 
 
 
 def check_alignment(maps: Sequence[npt.NDArray[np.float32]]) -> Finding:
-    """Whether masks and images fit; see `boundary_map`."""
+    """Whether masks and images fit; see `boundary_map`.
+
+    ```python
+    from unet_train.doctor import check_alignment, look_at
+
+    survey = look_at(SegmentationData(data_dir="OUT").datasets["coco_cats"], images=4)
+    print(check_alignment(survey.boundary_maps).text)
+    ```
+    """
     if len(maps) < _FEWEST:
         return Finding(
             "alignment", "ok", f"{len(maps)} outlines are too few to measure a shift"

@@ -38,6 +38,15 @@ _MANY_VALUES = 16
 class Survey:
     """What was seen of a dataset.
 
+    ```python
+    from unet_train.doctor import Survey, look_at
+
+    data = SegmentationData(data_dir="OUT")
+    survey = look_at(data.datasets["coco_cats"], images=2)
+    assert isinstance(survey, Survey)
+    print(survey.values.sum(axis=0)[[0, 1, 255]])  # Pixels of each value.
+    ```
+
     Attributes:
       options: What the values are taken to mean.
       values: int64 [images, 256], pixels of each value in each mask.
@@ -71,6 +80,14 @@ class Survey:
 
 def look_at(data: MaskDataset, images: int) -> Survey:
     """Reads the first images of both splits, every pixel of them.
+
+    ```python
+    from unet_train.doctor import check_values, look_at
+
+    data = SegmentationData(data_dir="OUT")
+    survey = look_at(data.datasets["coco_cats"], images=2)
+    print(check_values(survey))
+    ```
 
     Args:
       data: What to look at, one of `SegmentationData.datasets`.
@@ -107,6 +124,13 @@ def look_at(data: MaskDataset, images: int) -> Survey:
 
 def check_values(survey: Survey, *, may_be_empty: bool = False) -> list[Finding]:
     """Whether images can be read, and what values the masks have.
+
+    ```python
+    from unet_train.doctor import check_values, look_at
+
+    survey = look_at(SegmentationData(data_dir="OUT").datasets["coco_cats"], images=2)
+    assert all(finding.verdict == "ok" for finding in check_values(survey))
+    ```
 
     Args:
       survey: Of a dataset.
@@ -202,7 +226,15 @@ def _misread(present: list[int], options: DataOptions) -> tuple[str, str]:
 
 
 def check_foreground(*surveys: Survey) -> Finding:
-    """How much there is to find, in how many images of all datasets."""
+    """How much there is to find, in how many images of all datasets.
+
+    ```python
+    from unet_train.doctor import check_foreground, look_at
+
+    survey = look_at(SegmentationData(data_dir="OUT").datasets["coco_cats"], images=2)
+    print(check_foreground(survey).text)
+    ```
+    """
     labels = np.concatenate([survey.labels for survey in surveys])
     labelled = labels[:, :2].sum(1)
     part = labels[:, 1].sum() / max(labelled.sum(), 1)

@@ -42,6 +42,15 @@ def write_drawings(
 ) -> list[str]:
     """Writes pictures; returns their paths.
 
+    ```python
+    import numpy as np
+
+    from unet_train.doctor import write_drawings
+
+    grey = np.full((40, 60, 3), 128, np.uint8)
+    (path,) = write_drawings("drawings", {"grey.png": grey})
+    ```
+
     Args:
       folder: Where to; it is made if need be.
       drawings: By file name, uint8 [H, W, 3].

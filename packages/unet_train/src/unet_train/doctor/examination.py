@@ -74,6 +74,12 @@ _TIMED = 2
 class Scope:
     """What to look at, and how closely.
 
+    ```python
+    from unet_train.doctor import Scope
+
+    quickly = Scope(run_dir="runs/cats", images=4, minutes=0.1)
+    ```
+
     Attributes:
       run_dir: Folder of a run, to look at what it has learned; None before training.
       weights: Of the run: "last", or "best" by its validations.
@@ -92,10 +98,8 @@ class Scope:
 
     def __post_init__(self) -> None:
         for name in ("images", "steps"):
-            if getattr(self, name) < 2:
-                raise ValueError(
-                    f"`{name}` must be at least 2. Received: {getattr(self, name)}"
-                )
+            if (number := getattr(self, name)) < 2:
+                raise ValueError(f"`{name}` must be at least 2. Received: {number}")
         if not self.minutes > 0:
             raise ValueError(f"`minutes` must be above 0. Received: {self.minutes}")
 
@@ -108,6 +112,12 @@ class Scope:
 @dataclasses.dataclass(frozen=True)
 class Examination:
     """What came of it.
+
+    ```python
+    from unet_train.doctor import Examination
+
+    print(Examination((), "Nothing is broken.", {}).conclusion)
+    ```
 
     Attributes:
       findings: In the order of causes.
@@ -178,9 +188,8 @@ class _Visit:
         tell: Tell,
     ) -> None:
         self.task, self.data, self.trainer = task, data, trainer
-        self.scope, self.tell = scope, tell
+        self.scope, self.tell, self.scores = scope, tell, ""
         self.drawings: Drawings = {}
-        self.scores = ""
         self.share = share_of_run(trainer.strategy)
         task.check_tile_size(data.options.tile_size)
         task.name_classes(data.options.class_names)

@@ -18,6 +18,13 @@ Verdict = Literal["ok", "warning", "fault"]
 class Finding:
     """What one check found.
 
+    ```python
+    from unet_train.doctor import Finding
+
+    finding = Finding("threshold", "warning", "0.3 gives IoU 0.9", "Use that.")
+    print(finding.text, finding.cure)
+    ```
+
     Attributes:
       check: Its name.
       verdict: "fault" if the masks cannot be good with it, "warning" if it is worth a
@@ -38,6 +45,13 @@ def conclude(findings: Sequence[Finding], scores: str = "") -> str:
     """One sentence: nothing is broken, or the first cause and its cure.
 
     That nothing is broken does not make a run good, so its scores are named besides.
+
+    ```python
+    from unet_train.doctor import Finding, conclude
+
+    fault = Finding("values", "fault", "a mask has the value 7", "Name it.")
+    print(conclude([fault]))
+    ```
 
     Args:
       findings: In the order of causes: a fault may be the cause of those behind it.

@@ -80,6 +80,16 @@ def overfit_one_batch(
 
     The task is spoilt by it: its weights are trained and its schedule replaced.
 
+    ```python
+    from unet_core import UNetConfig, build_unet
+    from unet_train.doctor import check_learning, overfit_one_batch
+
+    task = SegmentationTask(build_unet(UNetConfig(depth=2, base_filters=4)))
+    data = SegmentationData(data_dir="OUT", tile_size=92)
+    learned = overfit_one_batch(task, data, steps=2, seed=0)
+    print(check_learning(learned, learning_rate=1e-3, loss="bce").text)
+    ```
+
     Args:
       task: With the precision set.
       data: Where the batch comes from: the first that has enough of both labels.
@@ -143,6 +153,16 @@ def overfit_one_batch(
 
 def check_learning(overfit: Overfit, *, learning_rate: float, loss: Any) -> Finding:
     """Whether the batch was learned.
+
+    ```python
+    from unet_core import UNetConfig, build_unet
+    from unet_train.doctor import check_learning, overfit_one_batch
+
+    task = SegmentationTask(build_unet(UNetConfig(depth=2, base_filters=4)))
+    data = SegmentationData(data_dir="OUT", tile_size=92)
+    learned = overfit_one_batch(task, data, steps=2, seed=0)
+    print(check_learning(learned, learning_rate=1e-3, loss="bce").verdict)
+    ```
 
     Args:
       overfit: What came of it.

@@ -40,6 +40,13 @@ def settle(options: TrainerOptions) -> None:
 
     One device does it. Where a GPU is insisted on and there is none that is the CPU:
     `check_gpu` says so.
+
+    ```python
+    from unet_train.doctor import settle
+    from unet_train.options import TrainerOptions
+
+    settle(TrainerOptions(max_steps=1, device="cpu"))
+    ```
     """
     device = "cpu" if check_gpu(options.device).verdict == "fault" else options.device
     configure(dataclasses.replace(options, strategy="none", device=device))

@@ -109,6 +109,17 @@ def check_dead_units(
 ) -> Finding:
     """Which channels give the same value for every pixel of every tile.
 
+    ```python
+    import numpy as np
+
+    from unet_core import UNetConfig, build_unet
+    from unet_train.doctor import check_dead_units
+
+    model = build_unet(UNetConfig(depth=2, base_filters=4))
+    tile = np.random.default_rng(0).integers(0, 256, (1, 92, 92, 3), np.uint8)
+    print(check_dead_units(model, [tile]).text)
+    ```
+
     Args:
       model: The network as it predicts.
       tiles: Batches, uint8 [N, T, T, C] each.
@@ -167,6 +178,16 @@ def check_batch_norm(
     masks: Sequence[npt.NDArray[np.uint8]],
 ) -> Finding:
     """Whether moving statistics, used in prediction, fit those of training batches.
+
+    ```python
+    from unet_core import UNetConfig, build_unet
+    from unet_train.doctor import check_batch_norm
+
+    model = build_unet(UNetConfig(depth=2, base_filters=4, norm="batch"))
+    data = SegmentationData(data_dir="OUT", tile_size=92)
+    tiles, masks = data.first_tiles(2, margin=20, seed=0)
+    print(check_batch_norm(model, [tiles], [masks]).text)
+    ```
 
     Args:
       model: The network as it predicts.

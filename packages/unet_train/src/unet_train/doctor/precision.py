@@ -12,6 +12,13 @@ from unet_train.training.precision import emulation_warning
 def check_precision(precision: Precision, flags: Set[str], *, on_cpu: bool) -> Finding:
     """Whether the processor has instructions for it.
 
+    ```python
+    from unet_train.doctor import check_precision
+
+    finding = check_precision("mixed_bfloat16", {"avx2"}, on_cpu=True)
+    assert finding.verdict == "warning"  # It is emulated there.
+    ```
+
     Args:
       precision: Of the run.
       flags: Of `processor_flags`; empty if nothing tells.

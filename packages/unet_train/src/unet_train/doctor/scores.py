@@ -210,6 +210,15 @@ def check_classes_found(scores: Scores) -> Finding:
 def check_threshold(scores: Scores, run_dir: str | os.PathLike[str]) -> Finding:
     """Whether another threshold would give much better masks.
 
+    ```python
+    from unet_train.doctor import check_threshold
+    from unet_train.doctor.scores import score
+
+    predictor, data = Predictor.load("runs/cats"), SegmentationData(data_dir="OUT")
+    scores = score(predictor, data.examples("validation"))
+    print(check_threshold(scores, "runs/cats").text)
+    ```
+
     Args:
       scores: On validation photos.
       run_dir: The run, to name in the cure.

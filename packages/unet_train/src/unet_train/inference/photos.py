@@ -90,6 +90,15 @@ def _register_heic() -> bool:
 class Job:
     """A photo, and where what is made of it goes.
 
+    ```python
+    import pathlib
+
+    from unet_train.inference.photos import Job
+
+    job = Job(pathlib.Path("photos/a.jpg"), "a.jpg", pathlib.Path("found/a"))
+    print(job.photo, "goes to", f"{job.base}_mask.png")
+    ```
+
     Attributes:
       photo: The file.
       name: Of the photo in its folder, as far as it was found by one.

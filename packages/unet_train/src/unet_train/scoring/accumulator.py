@@ -52,6 +52,26 @@ class Accumulator(Protocol):
 
     Of several machines each counts its images and sends what it counted to the others:
     there it must go through `pickle`.
+
+    ```python
+    from unet_train.scoring.accumulator import Accumulator
+
+
+    class Area(Accumulator):
+        def __init__(self):
+            self.found = self.pixels = 0
+
+        def add(self, example, prediction):
+            self.found += int((prediction > 0.5).sum())
+            self.pixels += prediction.size
+
+        def merge(self, other):
+            self.found += other.found
+            self.pixels += other.pixels
+
+        def result(self):
+            return {"area": self.found / max(self.pixels, 1)}
+    ```
     """
 
     def add(self, example: Example, prediction: Any) -> None:
@@ -81,6 +101,13 @@ PIXELS_AT_ONCE = 32_000_000
 @dataclasses.dataclass(frozen=True)
 class Monitor:
     """The score by which models are compared.
+
+    ```python
+    from unet_train.scoring.accumulator import Monitor
+
+    monitor = Monitor("loss", "min")
+    assert monitor.of({"loss": 0.2}) > monitor.of({"loss": 0.3})  # The less the better.
+    ```
 
     Attributes:
       name: One of those that the accumulator gives.

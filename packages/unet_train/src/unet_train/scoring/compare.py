@@ -48,6 +48,14 @@ SCORES = (
 class Row:
     """One score of several runs.
 
+    ```python
+    from unet_train.scoring.compare import Row
+
+    row = Row("iou", [0.80, 0.85], [0.05], [(0.02, 0.08)])
+    least, most = row.intervals[0]
+    print("better" if least > 0 else "may be chance")
+    ```
+
     Attributes:
       score: Its name.
       values: Of each run.

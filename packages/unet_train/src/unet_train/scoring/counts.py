@@ -195,6 +195,13 @@ class ThresholdCounts:
 class ImageCounts:
     """Pixels of one image.
 
+    ```python
+    from unet_train.scoring.counts import ImageCounts
+
+    counts = ImageCounts("a photo", 30, 10, 20, 940, 8, 16)
+    assert counts.iou == 0.5  # 30 of 60.
+    ```
+
     Attributes:
       id: Of the example.
       true_positives: Foreground found.

@@ -15,6 +15,20 @@ class Reliability:
     """How large a share of the pixels with each probability is foreground.
 
     Sixteen bins of equal width; the last holds 1 as well.
+
+    ```python
+    import numpy as np
+
+    from unet_train.scoring.counts import ThresholdCounts
+    from unet_train.scoring.reliability import Reliability
+
+    curve = ThresholdCounts()
+    reliability = Reliability(curve)
+    mask, said = np.array([1, 1, 0, 1]), np.full(4, 0.75, np.float32)
+    curve.add(mask, said)
+    reliability.add(mask, said)
+    assert reliability.error() == 0  # Three of four, as it said.
+    ```
     """
 
     def __init__(self, curve: ThresholdCounts) -> None:

@@ -30,6 +30,13 @@ _MARGIN = 3.0
 class LearningRates:
     """What was tried.
 
+    ```python
+    from unet_train.training.find_lr import LearningRates
+
+    found = LearningRates([1e-4, 1e-3, 1e-2], [0.7, 0.5, 0.3], 1e-3, 1e-2)
+    print(f"--task.learning_rate {found.suggestion:g}")
+    ```
+
     Attributes:
       rates: Of each step, rising.
       losses: Of each step, smoothed.

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 class Run:
     """What a callback may know of the run; the trainer keeps it up to date.
 
+    ```python
+    from unet_train.callbacks import Callback, Run
+
+
+    class Say(Callback):
+        def on_loop_end(self, run: Run, logs):
+            print(f"step {run.step}, epoch {run.epoch:.1f}: {logs['loss'][-1]:.3f}")
+    ```
+
     Attributes:
       directory: The run folder, on this machine.
       task: Model, loss and optimizer.
