@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import types
 
 import fsspec
 import numpy as np
@@ -19,7 +20,7 @@ from unet_train.runs import remote
 from unet_train.runs.checkpoint import Checkpoints
 from unet_train.runs.load import load_model
 from unet_train.runs.remote import Storage, to_read
-from unet_train.training import mirror
+from unet_train.training import devices, mirror
 from unet_train.training.signals import Interrupted
 
 SMALL = [
@@ -265,9 +266,19 @@ class Kept:
 
     def __init__(self, tmp_path, monkeypatch):
         self.path = tmp_path / "work"
-        self.forgotten = []
-        monkeypatch.setattr(mirror, "new_folder", lambda: self.path)
-        monkeypatch.setattr(mirror, "forget", self.forgotten.append)
+        self._at_exit = []
+        register = types.SimpleNamespace(register=self._at_exit.append)
+        monkeypatch.setattr(mirror, "atexit", register)
+        monkeypatch.setattr(mirror, "new_folder", self._made)
+
+    def _made(self):
+        self.path.mkdir()
+        return self.path
+
+    def outlives_the_process(self):
+        for each in self._at_exit:
+            each()
+        return self.path.exists()
 
 
 @pytest.fixture
@@ -300,7 +311,7 @@ def test_training_goes_on_where_the_storage_fails(
     assert "cloud://cats/run cannot be written: PermissionError" in caplog.text
     assert "Training goes on; it is tried again." in caplog.text
     assert {"config.yaml", "model.keras", "metrics.json"} < names(cloud)
-    assert kept.forgotten == [kept.path]
+    assert not kept.outlives_the_process()
 
 
 def test_a_run_that_cannot_be_copied_at_the_end_is_kept(
@@ -309,8 +320,22 @@ def test_a_run_that_cannot_be_copied_at_the_end_is_kept(
     Cloud.fails_at = "model.keras"
     with pytest.raises(OSError, match="lies in .*work; copy that folder to cloud"):
         train(make_task, make_data, max_steps=2)
+    assert kept.outlives_the_process()
     assert (kept.path / "model.keras").exists()
-    assert kept.forgotten == []
+
+
+def test_of_several_machines_the_others_leave_nothing(
+    cloud, kept, make_task, make_data, monkeypatch
+):
+    monkeypatch.setattr(devices.Place, "is_chief", property(lambda place: False))
+    train(make_task, make_data, max_steps=1)
+    assert not kept.outlives_the_process()
+    assert names(cloud) == set()
+
+
+def test_pathlib_makes_no_address():
+    with pytest.raises(ValueError, match=r"gs:/cats/run was an address, of which"):
+        Trainer(pathlib.Path("gs://cats/run"), max_steps=1)
 
 
 class Stops(Callback):
@@ -323,7 +348,7 @@ def test_an_interrupted_run_is_copied(cloud, kept, make_task, make_data):
     with pytest.raises(Interrupted):
         train(make_task, make_data, Stops(), max_steps=5)
     assert "checkpoints/step_00000002/state.json" in names(cloud)
-    assert kept.forgotten == [kept.path]
+    assert not kept.outlives_the_process()
 
 
 def test_an_error_of_training_is_told_before_one_of_the_storage(

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,18 @@ def write_config(
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether it is no path of the file system, but such as `gs://bucket/run`."""
-    return "://" in os.fspath(path)
+    """Whether it is no path of the file system, but such as `gs://bucket/run`.
+
+    Raises:
+      ValueError: It was one, and `pathlib` has taken a slash out of it.
+    """
+    text = os.fspath(path)
+    if isinstance(path, pathlib.PurePath) and re.match(r"[a-z][a-z0-9]+:/[^/]", text):
+        raise ValueError(
+            f"{text} was an address, of which `pathlib` makes a folder named"
+            f" {text.partition('/')[0]}. Give it as text."
+        )
+    return "://" in text
 
 
 def local(path: str | os.PathLike[str]) -> pathlib.Path:

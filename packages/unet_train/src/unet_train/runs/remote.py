@@ -58,18 +58,13 @@ def _copy_of(address: str) -> pathlib.Path:
 def _reader(address: str) -> tuple[Storage, pathlib.Path]:
     """One for each address, so that what is here already is not copied again."""
     storage, folder = Storage(address), new_folder()
-    forget(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return storage, folder
 
 
 def new_folder() -> pathlib.Path:
     """A folder of this machine to work in."""
     return pathlib.Path(tempfile.mkdtemp(prefix="unet-train-"))
-
-
-def forget(folder: pathlib.Path) -> None:
-    """Has a folder go with the process."""
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 class Storage:

@@ -7,13 +7,15 @@ folder, mirrors = working_folder("gs://cats/runs/1")  # The callback that copies
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import logging
 import os
 import pathlib
+import shutil
 
 from unet_train.runs.folder import is_address
-from unet_train.runs.remote import Storage, forget, new_folder
+from unet_train.runs.remote import Storage, new_folder
 from unet_train.training.callback import Callback
 from unet_train.training.run import Run
 
@@ -53,9 +55,13 @@ class Mirror(Callback):
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "mirror")
         self._copying: concurrent.futures.Future[None] | None = None
+        # Of several machines only the first calls callbacks: the others hold a copy.
+        self._is_needed = False
+        atexit.register(self._forget)
 
     def on_fit_start(self, run: Run) -> None:
         """Has the configuration copied."""
+        self._is_needed = True
         self._begin()
 
     def on_checkpoint(self, run: Run, path: pathlib.Path) -> None:
@@ -96,4 +102,8 @@ class Mirror(Callback):
                 f" {self._storage.address}, or go on with it there (--run_dir"
                 f" {self._folder} --resume)."
             ) from error
-        forget(self._folder)
+        self._is_needed = False
+
+    def _forget(self) -> None:
+        if not self._is_needed:
+            shutil.rmtree(self._folder, ignore_errors=True)
