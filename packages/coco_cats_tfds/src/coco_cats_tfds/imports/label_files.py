@@ -131,15 +131,17 @@ def _masks_among(
     left: Counter[str],
 ) -> list[pathlib.Path]:
     """Of PNGs those that are masks: photos, and what was drawn, may lie beside them."""
+    among_photos, own = {*photos}, {path.absolute() for path in pictures}
     named = [path for path in pictures if path.stem.endswith(MASK_SUFFIX)]
     if named:
         # As `unet-train predict` leaves them, with overlays.
-        beside = {path.absolute() for path in pictures} - {*photos}
-        if others := len(beside - {path.absolute() for path in named}):
-            left[f"PNGs beside those called {MASK_SUFFIX}"] += others
+        others = own - among_photos - {path.absolute() for path in named}
+        if others:
+            left[f"PNGs beside those called {MASK_SUFFIX}"] += len(others)
         return named
-    own = {path.absolute() for path in pictures}
     stems = {path.stem for path in photos if path not in own}
     return [
-        path for path in pictures if path.absolute() not in photos or path.stem in stems
+        path
+        for path in pictures
+        if path.absolute() not in among_photos or path.stem in stems
     ]
