@@ -65,6 +65,7 @@ class Checkpoints:
         self.directory = directory
         self.keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._begun: concurrent.futures.Future[Any] = self._thread.submit(lambda: None)
 
     def all(self) -> list[pathlib.Path]:
         """Complete checkpoints, oldest first."""
@@ -104,11 +105,8 @@ class Checkpoints:
     ) -> concurrent.futures.Future[pathlib.Path]:
         """Copies what a checkpoint keeps, and has a thread write it.
 
-        Objects and state may change when this returns. It waits for the checkpoint that
-        was begun before.
-
-        Takes what `save` takes; what `save` returns and raises, the future's `result`
-        does.
+        Objects and state may change when this returns. It waits for the one begun
+        before, and takes what `save` takes; the future gives what `save` gives.
 
         Raises:
           TypeError: One of the objects keeps something else than variables.
@@ -116,7 +114,8 @@ class Checkpoints:
         self.wait()
         copies, text = Snapshot(objects), json.dumps({"format": FORMAT, **state})
         final = self.directory / f"step_{step:08d}"
-        return self._thread.submit(self._write, copies, text, final)
+        self._begun = self._thread.submit(self._write, copies, text, final)
+        return self._begun
 
     def _write(self, copies: Snapshot, text: str, final: pathlib.Path) -> pathlib.Path:
         if final.exists():
@@ -141,8 +140,9 @@ class Checkpoints:
         return final
 
     def wait(self) -> None:
-        """Until the checkpoint that was begun is complete, or failed."""
-        self._thread.submit(lambda: None).result()  # It does one after the other.
+        """Until the checkpoint that was begun is complete, or cannot be written."""
+        with contextlib.suppress(OSError):  # The future tells of that.
+            self._begun.result()
 
     def restore_newest(
         self,
