@@ -20,14 +20,18 @@ import tensorflow as tf
 
 from unet_core import UNetConfig, build_unet
 from unet_train.task.layers import (
+    convolve_apart_from_bias,
     convolve_by_convolutions,
     convolve_by_products,
+    convolve_large_by_products,
     quicker_way,
     uses_onednn,
 )
 
 WAYS = {
     "products": convolve_by_products,
+    "large_by_products": convolve_large_by_products,
+    "apart_from_bias": convolve_apart_from_bias,
     "convolutions": convolve_by_convolutions,
 }
 
@@ -39,7 +43,8 @@ RECIPES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "coco_cats_pretrained": (2, 512, {"encoder": "efficientnet_lite2"}),
     "coco_cats": (1, 572, {"depth": 4, "base_filters": 64}),
 }
-Shape = tuple[tuple[int, ...], tuple[int, ...], str]
+# Of image and kernel; padding, and whether there is a bias.
+Shape = tuple[tuple[int, ...], tuple[int, ...], str, bool]
 
 
 def main() -> None:
@@ -53,14 +58,15 @@ def main() -> None:
     rows = []
     for recipe in options.recipes:
         for shape in shapes(recipe):
-            image, kernel, padding = shape
-            way = quicker_way(*kernel[2:])
+            image, kernel, padding, use_bias = shape
+            way = quicker_way(*kernel[2:], use_bias=use_bias)
             rows.append(
                 {
                     "recipe": recipe,
                     "image": image,
                     "channels": kernel[2:],
                     "padding": padding,
+                    "bias": use_bias,
                     "times_as_fast": times_as_fast(shape, dtype, options.turns),
                     "chosen": next((name for name in WAYS if WAYS[name] is way), None),
                 }
@@ -77,7 +83,7 @@ def main() -> None:
 
 
 def shapes(recipe: str) -> list[Shape]:
-    """Of image, kernel and padding of the dense 3x3 convolutions, each once."""
+    """Of the dense 3x3 convolutions, each once."""
     batch, side, options = RECIPES[recipe]
     model = build_unet(UNetConfig(**options))
     found: dict[Shape, None] = {}
@@ -97,7 +103,8 @@ def recorder(
 
     def record(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         padding = layer.padding.upper()
-        found[tuple(inputs.shape), tuple(kernel.shape), padding] = None
+        shape = tuple(inputs.shape), tuple(kernel.shape), padding, layer.use_bias
+        found[shape] = None
         return convolve(inputs, kernel)
 
     return record
@@ -105,11 +112,11 @@ def recorder(
 
 def times_as_fast(shape: Shape, dtype: tf.DType, turns: int) -> dict[str, float]:
     """Keras's median by that of each way."""
-    image_shape, kernel_shape, padding = shape
+    image_shape, kernel_shape, padding, use_bias = shape
     image = tf.cast(tf.random.normal(image_shape), dtype)
     kernel = tf.cast(tf.random.normal(kernel_shape), dtype)
-    runs = {"keras": gradients_by(lambda *of: tf.nn.conv2d(*of, 1, padding))}
-    runs |= {name: gradients_by(way(padding)) for name, way in WAYS.items()}
+    runs = {"keras": gradients_by(lambda *of: tf.nn.conv2d(*of, 1, padding), use_bias)}
+    runs |= {name: gradients_by(way(padding), use_bias) for name, way in WAYS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(turns + 1):
         for name, run in runs.items():
@@ -123,16 +130,21 @@ def times_as_fast(shape: Shape, dtype: tf.DType, turns: int) -> dict[str, float]
 
 
 def gradients_by(
-    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], use_bias: bool
 ) -> Callable[[tf.Tensor, tf.Tensor], list[tf.Tensor]]:
-    """A function of image and kernel: sums of both gradients, as of a layer's."""
+    """A function of image and kernel: sums of the gradients, as of a layer's."""
 
     @tf.function
     def run(image: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        sources = [image, kernel]
+        if use_bias:
+            sources.append(tf.zeros(kernel.shape[-1], kernel.dtype))
         with tf.GradientTape() as tape:
-            tape.watch([image, kernel])
+            tape.watch(sources)
             outputs = convolve(image, kernel)
-        gradients = tape.gradient(outputs, [image, kernel], outputs)
+            if use_bias:
+                outputs = tf.nn.bias_add(outputs, sources[2])
+        gradients = tape.gradient(outputs, sources, outputs)
         return [tf.reduce_sum(each) for each in gradients]
 
     return run

@@ -17,7 +17,9 @@ from unet_train.task.layers import speed_up
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch):
-    monkeypatch.setattr(layers, "MANY_CHANNELS", 4)
+    monkeypatch.setattr(layers, "MANY_CHANNELS", 8)
+    monkeypatch.setattr(layers, "MANY_CHANNELS_OF_MANY_PIXELS", 4)
+    monkeypatch.setattr(layers, "MANY_PIXELS", 12 * 12)
     monkeypatch.setattr(layers, "FEW_PRODUCTS", 0)
 
 
@@ -58,9 +60,8 @@ def test_equal_kerass_own(padding, jit_compile, onednn):
     speed_up(twin, on_cpu=True)
     changed = [layer.name for layer in twin.layers if "call" in vars(layer)]
     assert len([name for name in changed if "crop" not in name]) == 12
-    # With oneDNN but for that of the photo, which has three channels.
     convolutions = sum("convolution_op" in vars(layer) for layer in twin.layers)
-    assert convolutions == (9 if onednn else 10)
+    assert convolutions == 10
     images = draw(60)
     expected = outcome(model, images)
     run = tf.function(lambda: outcome_in_graph(twin, images), jit_compile=jit_compile)
@@ -197,7 +198,8 @@ def test_gradients_repeat_to_the_bit(padding, onednn):
     def gradients():
         with tf.GradientTape() as tape:
             tape.watch([image, kernel])
-            outputs = layers.quicker_way(16, 16)(padding)(image, kernel)
+            way = layers.quicker_way(16, 16, use_bias=True)
+            outputs = way(padding)(image, kernel)
         return tape.gradient(outputs, [image, kernel], outputs)
 
     first = gradients()
@@ -208,8 +210,45 @@ def test_gradients_repeat_to_the_bit(padding, onednn):
 
 def test_large_filters_are_left_to_tensorflow_without_onednn(onednn):
     by_products = layers.convolve_by_products
-    assert layers.quicker_way(512, 1024) is (by_products if onednn else None)
-    assert layers.quicker_way(512, 512) is not None
+    large = layers.quicker_way(512, 1024, use_bias=True)
+    assert large is (by_products if onednn else None)
+    assert layers.quicker_way(512, 512, use_bias=True) is not None
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(
+    ("channels", "side", "use_bias", "in_float32", "in_16_bits"),
+    [
+        (3, 12, False, "Conv2DBackpropFilter", "Conv2DBackpropFilter"),
+        (3, 12, True, "EnsureShape", "Conv2DBackpropFilter"),
+        (4, 12, True, "MatMul", "Conv2DBackpropFilter"),
+        (4, 11, True, "EnsureShape", "Conv2DBackpropFilter"),
+        (8, 11, True, "MatMul", "MatMul"),
+    ],
+)
+def test_with_onednn_what_is_quicker_goes_by_size_and_precision(
+    monkeypatch, dtype, channels, side, use_bias, in_float32, in_16_bits
+):
+    monkeypatch.setattr(layers, "uses_onednn", lambda: True)
+    inputs = keras.Input((side, side, channels))
+    precision = "float32" if dtype == tf.float32 else "mixed_bfloat16"
+    conv = keras.layers.Conv2D(4, 3, use_bias=use_bias, dtype=precision)
+    model = keras.Model(inputs, conv(inputs))
+    speed_up(model, on_cpu=True)
+
+    @tf.function
+    def gradient():
+        image = tf.ones([2, side, side, channels])
+        with tf.GradientTape() as tape:
+            outputs = model(image, training=True)
+        return tape.gradient(outputs, conv.kernel.value)
+
+    operations = gradient.get_concrete_function().graph.get_operations()
+    found = {each.type for each in operations} - {"Cast"}
+    expected = in_float32 if dtype == tf.float32 else in_16_bits
+    assert expected in found
+    for other in {"MatMul", "EnsureShape"} - {expected}:
+        assert other not in found
 
 
 def test_small_convolutions_are_left_to_tensorflow(monkeypatch):

@@ -23,8 +23,9 @@ from unet_train.options import Precision
 Convolution = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # With oneDNN a filter's gradient is quicker as matrix products from so many input
-# channels on.
+# channels on; in float32, of an image of so many pixels, from fewer.
 MANY_CHANNELS = 256
+MANY_CHANNELS_OF_MANY_PIXELS, MANY_PIXELS = 128, 10_000
 # Without it gradients are quicker as convolutions. Not those of a layer with so many
 # input times output channels: it has few pixels, and its filter is turned at each step.
 MANY_WEIGHTS = 512 * 1024
@@ -94,7 +95,7 @@ def speed_up(model: keras.Model, *, on_cpu: bool) -> None:
         elif type(layer) is keras.layers.Cropping2D and _has_channels_last(layer):
             layer.call = functools.partial(_crop, layer.cropping)
         elif type(layer) is keras.layers.Conv2D and on_cpu and _is_plain_conv(layer):
-            way = quicker_way(*layer.kernel.shape[2:])
+            way = quicker_way(*layer.kernel.shape[2:], use_bias=layer.use_bias)
             if way is not None:
                 layer.convolution_op = way(layer.padding.upper())
 
@@ -167,9 +168,74 @@ def convolve_by_products(padding: str) -> Convolution:
 
     The gradient of one of the nine weights of a filter is the product of the image,
     shifted by where the weight stands, and the gradient of the output, both as matrices
-    of pixels by channels.
+    of pixels by channels. The latter has zeros around it, to be as large as the image:
+    then a shift is a place in the list of pixels to begin at, and nothing is copied.
     """
 
+    def of_kernel(
+        inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
+    ) -> tf.Tensor:
+        if padding == "SAME":
+            inputs = tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        upstream = tf.pad(upstream, [[0, 0], [0, 2], [0, 2], [0, 0]])
+        image = tf.reshape(inputs, [-1, kernel.shape[2]])
+        gradient = tf.reshape(upstream, [-1, kernel.shape[3]])
+        width = tf.shape(inputs)[2]
+        # The last shift begins so many pixels behind the first.
+        count = tf.shape(image)[0] - (2 * width + 2)
+        products = [
+            tf.linalg.matmul(
+                image[start : start + count], gradient[:count], transpose_a=True
+            )
+            for start in (
+                row * width + column for row in range(3) for column in range(3)
+            )
+        ]
+        return tf.reshape(tf.stack(products), kernel.shape)
+
+    return _with_gradient_of_kernel(padding, of_kernel)
+
+
+def convolve_apart_from_bias(padding: str) -> Convolution:
+    """A 3x3 convolution whose filter's gradient is not computed with the bias's.
+
+    TensorFlow with oneDNN makes one operation of both, up to five times as slow in
+    float32; a check of the shape keeps them apart. In 16 bits it is Keras's own.
+    """
+
+    def of_kernel(
+        inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=inputs,
+            filter_sizes=kernel.shape,
+            out_backprop=tf.ensure_shape(upstream, upstream.shape),
+            strides=[1, 1, 1, 1],
+            padding=padding,
+        )
+
+    apart = _with_gradient_of_kernel(padding, of_kernel)
+    own = _of_layer(lambda inputs, kernel: tf.nn.conv2d(inputs, kernel, 1, padding))
+    return lambda inputs, kernel: (apart if inputs.dtype == tf.float32 else own)(
+        inputs, kernel
+    )
+
+
+def convolve_large_by_products(padding: str) -> Convolution:
+    """`convolve_by_products` of large images in float32, else apart from the bias."""
+    products, apart = convolve_by_products(padding), convolve_apart_from_bias(padding)
+
+    def choose(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        is_large = (inputs.shape[1:3].num_elements() or 0) >= MANY_PIXELS
+        gains = is_large and inputs.dtype == tf.float32
+        return (products if gains else apart)(inputs, kernel)
+
+    return choose
+
+
+def _with_gradient_of_kernel(
+    padding: str, of_kernel: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+) -> Convolution:
     @tf.custom_gradient
     def convolve(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -180,24 +246,7 @@ def convolve_by_products(padding: str) -> Convolution:
                 strides=[1, 1, 1, 1],
                 padding=padding,
             )
-            image = inputs
-            if padding == "SAME":
-                image = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]])
-            height, width = tf.shape(upstream)[1], tf.shape(upstream)[2]
-            flat = tf.reshape(upstream, [-1, kernel.shape[3]])
-            products = [
-                tf.linalg.matmul(
-                    tf.reshape(
-                        image[:, row : row + height, column : column + width],
-                        [-1, kernel.shape[2]],
-                    ),
-                    flat,
-                    transpose_a=True,
-                )
-                for row in range(3)
-                for column in range(3)
-            ]
-            return of_inputs, tf.reshape(tf.stack(products), kernel.shape)
+            return of_inputs, of_kernel(inputs, kernel, upstream)
 
         return tf.nn.conv2d(inputs, kernel, 1, padding), gradient
 
@@ -241,7 +290,9 @@ def convolve_by_convolutions(padding: str) -> Convolution:
     return _of_layer(convolve_where_it_gains)
 
 
-def quicker_way(channels: int, filters: int) -> Callable[[str], Convolution] | None:
+def quicker_way(
+    channels: int, filters: int, *, use_bias: bool
+) -> Callable[[str], Convolution] | None:
     """What 3x3 convolutions are made by on this CPU; None for Keras's own.
 
     A rule and no measurement, which could come out otherwise when a run is resumed.
@@ -250,11 +301,16 @@ def quicker_way(channels: int, filters: int) -> Callable[[str], Convolution] | N
     Args:
       channels: Of the input.
       filters: Channels of the output.
+      use_bias: Whether a bias is added to it.
     """
     if not uses_onednn():
         is_large = channels * filters >= MANY_WEIGHTS
         return None if is_large else convolve_by_convolutions
-    return convolve_by_products if channels >= MANY_CHANNELS else None
+    if channels >= MANY_CHANNELS:
+        return convolve_by_products
+    if channels >= MANY_CHANNELS_OF_MANY_PIXELS:
+        return convolve_large_by_products
+    return convolve_apart_from_bias if use_bias else None
 
 
 def uses_onednn() -> bool:
