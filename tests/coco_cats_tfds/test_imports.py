@@ -730,7 +730,7 @@ def test_what_is_no_regular_file(photos, tmp_path):
         import_photos([photos], [tmp_path], tmp_path / "mine")
 
 
-def write_split(folder, sides, kind="coco"):
+def write_split(folder, sides):
     """A folder for each side, with photos and their labels."""
     for side, names in sides.items():
         for name in names:

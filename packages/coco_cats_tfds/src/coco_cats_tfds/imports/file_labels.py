@@ -86,16 +86,14 @@ def read_masks(paths: Sequence[pathlib.Path], names: Sequence[str]) -> Iterator[
     """
     values = {path: np.unique(_read_mask(path)).tolist() for path in paths}
     found = sorted({value for each in values.values() for value in each})
-    is_binary = set(found) <= {0, _IGNORED}
-    ends = [path for path, each in values.items() if set(each) <= {0, _IGNORED}]
-    ends = [path for path in ends if _IGNORED in values[path]]
-    with_both = any(
-        _IGNORED in each and set(each) - {0, 255} for each in values.values()
-    )
-    if ends and not is_binary and not with_both:
-        other = next(path for path, each in values.items() if set(each) - {0, 255})
+    numbered = [path for path, each in values.items() if {*each} - {0, _IGNORED}]
+    is_binary = not numbered
+    with_it = [path for path, each in values.items() if _IGNORED in each]
+    # Where one has both, it is known what 255 is.
+    if numbered and with_it and not {*numbered} & {*with_it}:
+        one, other = with_it[0], numbered[0]
         raise CocoDataError(
-            f"{ends[0]} has the values {values[ends[0]]}, and {other} has"
+            f"{one} has the values {values[one]}, and {other} has"
             f" {values[other]}: is 255 an object there, or what shall not count? Save"
             " all masks with the same values."
         )

@@ -118,14 +118,7 @@ class Place:
         if self.share.workers == 1:
             return stops, is_interrupted, seconds
         seconds = seconds if self.is_chief else 0.0
-        told = tf.constant([float(stops), float(is_interrupted), seconds])
-        told /= self.share.replicas
-
-        def sum_up() -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, told)
-
-        total = self.strategy.experimental_local_results(self.strategy.run(sum_up))[0]
+        total = self._sum(np.array([stops, is_interrupted, seconds], np.float64))
         return bool(total[0] > 0), bool(total[1] > 0), float(total[2])
 
     @property
