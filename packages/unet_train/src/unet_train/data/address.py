@@ -38,7 +38,8 @@ def where_to_read(data_dir: str, name: str) -> str:
         files, root = fsspec.core.url_to_fs(data_dir.rstrip("/"))
         if isinstance(files, LocalFileSystem):
             return str(root)
-        return str(_copy(files, root, name, _cache_of(data_dir)))
+        of_this = hashlib.sha256(data_dir.encode()).hexdigest()[:16]
+        return str(_copy(files, root, name, cache_folder() / "datasets" / of_this))
     except Exception as error:  # Each storage's library raises its own.
         raise ValueError(
             f"--data.data_dir {data_dir} cannot be read: {type(error).__name__}:"
@@ -74,7 +75,7 @@ def _copy(
     return folder
 
 
-def _cache_of(address: str) -> pathlib.Path:
+def cache_folder() -> pathlib.Path:
+    """Where what was fetched once stays on this machine: `~/.cache/unet_train`."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    of_this = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return pathlib.Path(home) / "unet_train" / "datasets" / of_this
+    return pathlib.Path(home) / "unet_train"

@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from unet_train.data.address import cache_folder
+
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 ARCHIVE = f"{PACKAGE}-{VERSION}.tgz"
 
@@ -93,8 +95,7 @@ def _is_intact(path: pathlib.Path) -> bool:
 
 def cache() -> pathlib.Path:
     """Where the archive is kept once it was fetched."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "unet_train" / ARCHIVE
+    return cache_folder() / ARCHIVE
 
 
 def _fetched() -> pathlib.Path:
